@@ -1,0 +1,130 @@
+//! Where bytes come from.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use crate::pipeline::PartWriter;
+use crate::{Id, Result, StockCommand};
+
+/// A store that can be backed up: a database, a bucket, a folder.
+///
+/// Run `backup_core::testing::source!` on every implementation.
+#[async_trait]
+pub trait Source: Debug + Send + Sync + 'static {
+    /// What it is: `postgres`, `files`. Written into the manifest; a
+    /// [`Target`](crate::Target) refuses another kind.
+    fn kind(&self) -> &str;
+
+    /// Writes every part, then returns what is known only at the end (versions, log range,
+    /// counts).
+    ///
+    /// `Ok` claims that what was written is complete: a child's exit status, a trailer, a shard
+    /// count has been looked at. On `Err` nothing becomes visible anywhere. When the future is
+    /// dropped, every child, slot and snapshot that it opened must end.
+    async fn backup(&self, request: &Request, out: &PartWriter) -> Result<Facts>;
+
+    /// How many parts it writes side by side; more than that wait. Memory is bounded by it.
+    fn parts_at_once(&self) -> usize {
+        1
+    }
+
+    /// How the parts of a backup come back with the store's own tools, for `RESTORE.md`. Each
+    /// step reads the plain bytes of one part on its standard input.
+    fn restore_steps(&self) -> Vec<RestoreStep> {
+        Vec::new()
+    }
+
+    /// For stores that keep the data themselves and hand out a receipt.
+    fn delegated(&self) -> Option<&dyn Delegated> {
+        None
+    }
+}
+
+/// A backup that the store keeps itself: a snapshot of OpenSearch or Longhorn. The receipt,
+/// set with [`PartWriter::receipt`], is all that we hold, and counts as no copy.
+#[async_trait]
+pub trait Delegated: Send + Sync {
+    /// Whether the store still has, whole, what `receipt` names.
+    async fn check(&self, receipt: &Value) -> Result<()>;
+
+    /// Removes what `receipt` names. Missing: `Ok`. On `Err` the receipt is kept.
+    async fn forget(&self, receipt: &Value) -> Result<()>;
+}
+
+/// One line of `RESTORE.md`: a part, and the command that takes its plain bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreStep {
+    /// The part's name.
+    pub part: String,
+    /// What to do with it, for people: `unpack into an empty folder`.
+    pub what: String,
+    /// Reads the part on standard input.
+    pub command: StockCommand,
+}
+
+/// What a run asks of a source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Request {
+    /// The job's name.
+    pub job: String,
+    /// The id that this backup will have.
+    pub id: Id,
+    /// The backup that an incremental may build on.
+    pub parent: Option<Id>,
+    /// A disposable local folder of this job, for what the next incremental needs.
+    pub state_dir: Option<std::path::PathBuf>,
+}
+
+impl Request {
+    /// A request for a full backup.
+    pub fn new(job: impl Into<String>, id: Id) -> Self {
+        Self {
+            job: job.into(),
+            id,
+            parent: None,
+            state_dir: None,
+        }
+    }
+}
+
+/// What a source learned: identity and version of the server, positions, counts.
+///
+/// Names in use: `server_version`, `system_id`, `database`, `entries`, `bytes`, `log` (an object
+/// with `system_id`, `timeline`, `start`, `stop`). Never a secret: facts are stored in plain text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Facts(BTreeMap<String, Value>);
+
+impl Facts {
+    /// No facts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// One fact.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

@@ -1,0 +1,57 @@
+//! What a restore writes into. Not the source: a drill restores elsewhere.
+
+use std::fmt::{Debug, Display};
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::Result;
+pub use crate::restore::PartReader;
+
+/// A database, folder or program that receives a restored backup.
+///
+/// `Display` gives the name that a caller must repeat to overwrite it: a path, a URL without
+/// password. The guard itself is in core, so that no target can forget it.
+///
+/// Run `backup_core::testing::target!` on every implementation.
+#[async_trait]
+pub trait Target: Debug + Display + Send + Sync + 'static {
+    /// The kind of backup that it takes: the [`Source::kind`](crate::Source::kind) of the other
+    /// side.
+    fn kind(&self) -> &str;
+
+    /// What a restore would destroy. No side effects.
+    async fn occupancy(&self) -> Result<Occupancy>;
+
+    /// Whether [`restore`](Self::restore) publishes everything in one step after its last read,
+    /// so that a failure, at whatever point, leaves what was there before. Only such a target
+    /// may restore in one pass; for all others core verifies every part first.
+    fn publishes_atomically(&self) -> bool;
+
+    /// Brings the parts back. Every stream must be read to its end before the result is
+    /// published: the hash is known only there, and a damaged part ends in `Err`.
+    ///
+    /// Called only after the guard agreed to replace what [`occupancy`](Self::occupancy) told.
+    /// When the future is dropped, children end and nothing is published.
+    async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()>;
+}
+
+/// What is in a target now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Occupancy {
+    /// Nothing would be lost.
+    Empty,
+    /// Something would: `37 tables, 1.2 GiB`.
+    Holds(String),
+}
+
+/// What the caller asks of a target beyond the bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RestoreOptions {
+    /// Replace what the target holds. Core sets it after its guard agreed.
+    pub replace: bool,
+    /// Options of one kind of target (`with_owners`, `tables`), by name. A target refuses a name
+    /// that it does not know as [`Unsupported`](crate::ErrorKind::Unsupported).
+    pub extra: std::collections::BTreeMap<String, Value>,
+}
