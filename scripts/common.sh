@@ -42,12 +42,12 @@ lifebelt_binary() {
     printf '%s\n' "$CARGO_TARGET_DIR/release/lifebelt"
 }
 
-# write_config DIR: fresh keys and DIR/lifebelt.toml with one sink, DIR/store; jobs are appended
-# by the caller.
+# write_config LIFEBELT DIR: fresh keys and DIR/lifebelt.toml with one sink, DIR/store; jobs are
+# appended by the caller.
 write_config() {
-    local dir=$1
+    local dir=$2
     mkdir -p "$dir"
-    "$lifebelt" keygen "$dir/keys" >/dev/null
+    "$1" keygen "$dir/keys" >/dev/null
     cat >"$dir/lifebelt.toml" <<TOML
 role = "operator"
 state_dir = "$dir/state"
