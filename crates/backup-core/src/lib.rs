@@ -5,8 +5,11 @@ mod error;
 mod event;
 mod id;
 mod key;
+#[cfg(feature = "sign")]
+mod keys;
 mod pipeline;
 mod restore;
+mod secret;
 mod signature;
 mod sink;
 mod source;
@@ -20,8 +23,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Quiet};
 pub use id::Id;
 pub use key::Key;
+#[cfg(feature = "sign")]
+pub use keys::{PublicKey, SigningKey, TrustedKeys};
 pub use pipeline::PartWriter;
 pub use restore::PartReader;
+pub use secret::Secret;
 pub use signature::{Signer, Verifier};
 pub use sink::{Capabilities, Locator, Object, PutOptions, Sink, Swept};
 pub use source::{Delegated, Facts, Request, RestoreStep, Source};
