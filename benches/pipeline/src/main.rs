@@ -31,7 +31,8 @@ impl Source for Memory {
     }
 
     async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
-        out.write("data", ByteStream::from_bytes(self.0.clone())).await?;
+        out.write("data", ByteStream::from_bytes(self.0.clone()))
+            .await?;
         Ok(Facts::new())
     }
 }
@@ -60,7 +61,10 @@ impl Sink for Discard {
             len += chunk?.len() as u64;
         }
         let object = Object::new(key.clone(), len);
-        self.0.lock().expect("no thread panics").push(object.clone());
+        self.0
+            .lock()
+            .expect("no thread panics")
+            .push(object.clone());
         Ok(object)
     }
 
@@ -102,8 +106,14 @@ impl Sink for Discard {
 /// User and system time of this process so far, in seconds.
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("a stat line").split(' ').collect();
-    let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+    let fields: Vec<&str> = stat
+        .rsplit(") ")
+        .next()
+        .expect("a stat line")
+        .split(' ')
+        .collect();
+    let ticks: u64 =
+        fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
     ticks as f64 / 100.0
 }
 
@@ -139,7 +149,9 @@ fn sha(bytes: &Bytes) {
 fn main() {
     let mut args = std::env::args().skip(1);
     let path = args.next().expect("usage: pipeline-bound FILE [ROUNDS]");
-    let rounds: usize = args.next().map_or(3, |n| n.parse().expect("a number of rounds"));
+    let rounds: usize = args
+        .next()
+        .map_or(3, |n| n.parse().expect("a number of rounds"));
     let plain = Bytes::from(std::fs::read(&path).expect("a readable file"));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -148,18 +160,38 @@ fn main() {
 
     let one = |verify| Coding::new(1).verifying(verify);
     let mut compressed = Vec::new();
-    let mut coded = Zstd::level(3).encode(reader(&plain), &one(false)).expect("zstd starts");
+    let mut coded = Zstd::level(3)
+        .encode(reader(&plain), &one(false))
+        .expect("zstd starts");
     coded.read_to_end(&mut compressed).expect("in memory");
     let compressed = Bytes::from(compressed);
-    println!("plain {} MB, compressed {} MB, {cores} cores", mb(&plain), mb(&compressed));
+    println!(
+        "plain {} MB, compressed {} MB, {cores} cores",
+        mb(&plain),
+        mb(&compressed)
+    );
 
     let hash_plain = cost(|| sha(&plain));
     let hash_stored = cost(|| sha(&compressed));
-    let seal = cost(|| { pull(age().encode(reader(&compressed), &one(false)).expect("age starts")); });
+    let seal = cost(|| {
+        pull(
+            age()
+                .encode(reader(&compressed), &one(false))
+                .expect("age starts"),
+        );
+    });
     for verify in [true, false] {
-        let zstd = cost(|| { pull(Zstd::level(3).encode(reader(&plain), &one(verify)).expect("zstd starts")); });
+        let zstd = cost(|| {
+            pull(
+                Zstd::level(3)
+                    .encode(reader(&plain), &one(verify))
+                    .expect("zstd starts"),
+            );
+        });
         let sum = hash_plain + zstd + seal + hash_stored;
-        println!("verify_after_encode {verify}: cpu sha256 {hash_plain:.2} + zstd {zstd:.2} + age {seal:.2} + sha256 {hash_stored:.2} = {sum:.2} s");
+        println!(
+            "verify_after_encode {verify}: cpu sha256 {hash_plain:.2} + zstd {zstd:.2} + age {seal:.2} + sha256 {hash_stored:.2} = {sum:.2} s"
+        );
         let bound = sum / cores as f64;
         let mut walls = Vec::new();
         for _ in 0..rounds {
@@ -174,7 +206,9 @@ fn main() {
                 .build()
                 .expect("a job");
             let (started, before) = (Instant::now(), cpu());
-            runtime.block_on(job.run(RunOptions::default())).expect("a run");
+            runtime
+                .block_on(job.run(RunOptions::default()))
+                .expect("a run");
             walls.push((started.elapsed().as_secs_f64(), cpu() - before));
         }
         walls.sort_by(|a, b| a.0.total_cmp(&b.0));
