@@ -1,5 +1,6 @@
 //! Traits, pipeline, stored format and retention of the Lifebelt backup library.
 
+mod claims;
 mod clock;
 mod error;
 mod event;
@@ -7,6 +8,7 @@ mod id;
 mod key;
 mod pipeline;
 mod restore;
+pub mod retention;
 mod signature;
 mod sink;
 mod source;
@@ -15,6 +17,7 @@ mod target;
 mod time;
 pub mod transform;
 
+pub use claims::{Claims, Taken};
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Quiet};
