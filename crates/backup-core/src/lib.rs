@@ -1,6 +1,7 @@
 //! Traits, pipeline, stored format and retention of the Lifebelt backup library.
 
 mod clock;
+mod consume;
 mod error;
 mod event;
 mod id;
@@ -16,6 +17,7 @@ mod time;
 pub mod transform;
 
 pub use clock::{Clock, SystemClock};
+pub use consume::{Publication, StreamReader};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Quiet};
 pub use id::Id;
