@@ -29,7 +29,11 @@ impl ByteStream {
             tokio::task::spawn_blocking(move || work(&mut StreamReader(reader), &publication));
         feed(self, writer).await;
         let done = task.await.unwrap_or_else(|e| {
-            let kind = if e.is_panic() { ErrorKind::Other } else { ErrorKind::Cancelled };
+            let kind = if e.is_panic() {
+                ErrorKind::Other
+            } else {
+                ErrorKind::Cancelled
+            };
             Err(Error::new(kind, "a writing thread ended without a word").with_source(e))
         })?;
         caller.keep();
