@@ -5,6 +5,7 @@ mod error;
 mod event;
 mod id;
 mod key;
+mod memory;
 mod pipeline;
 mod restore;
 mod signature;
@@ -12,6 +13,8 @@ mod sink;
 mod source;
 mod stream;
 mod target;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 pub mod transform;
 
@@ -20,6 +23,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, Observer, Quiet};
 pub use id::Id;
 pub use key::Key;
+pub use memory::{MemorySink, MemorySource, MemoryTarget};
 pub use pipeline::PartWriter;
 pub use restore::PartReader;
 pub use signature::{Signer, Verifier};
