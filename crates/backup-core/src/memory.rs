@@ -222,6 +222,11 @@ impl MemorySource {
         self.facts = facts;
         self
     }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn contents(&self) -> (&[(String, Bytes)], &Facts) {
+        (&self.parts, &self.facts)
+    }
 }
 
 #[async_trait]
@@ -274,9 +279,14 @@ impl MemoryTarget {
         }
     }
 
-    /// What the last restore brought back, by name.
+    /// All that the last restore brought back, by name.
     pub fn parts(&self) -> BTreeMap<String, Bytes> {
         held(&self.parts).clone()
+    }
+
+    /// One part of it.
+    pub fn part(&self, name: &str) -> Option<Bytes> {
+        held(&self.parts).get(name).cloned()
     }
 }
 

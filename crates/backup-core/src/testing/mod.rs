@@ -20,6 +20,7 @@
 
 pub mod faults;
 pub mod sink;
+pub mod transform;
 
 #[cfg(test)]
 mod broken;
@@ -29,6 +30,8 @@ pub mod __private;
 
 #[doc(inline)]
 pub use crate::__sink_kit as sink;
+#[doc(inline)]
+pub use crate::__transform_kit as transform;
 
 use std::time::Duration;
 
@@ -76,6 +79,20 @@ macro_rules! __sink_kit {
     };
 }
 
+/// The conformance kit of a [`Transform`](crate::Transform): `transform!(name, MyStage::new())`.
+///
+/// The expression gives the stage, a pair of the side that encodes and the side that decodes, or
+/// a [`TransformFixture`](transform::TransformFixture).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __transform_kit {
+    ($(#[$attribute:meta])* $name:ident, $fixture:expr $(,)?) => {
+        $crate::__transform_cases! { $crate::__kit {
+            $crate::__sync_case, transform [$(#[$attribute])*] $name ($fixture)
+        } }
+    };
+}
+
 /// A module with one test for each case.
 #[doc(hidden)]
 #[macro_export]
@@ -101,6 +118,18 @@ macro_rules! __async_case {
                 $crate::testing::$kit::$case(&fixture).await;
             })
             .await;
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __sync_case {
+    ($kit:ident $case:ident [$($attribute:tt)*] $fixture:tt) => {
+        #[test]
+        $($attribute)*
+        fn $case() {
+            $crate::testing::$kit::$case(&$fixture.into());
         }
     };
 }
