@@ -31,6 +31,8 @@ mod stream;
 mod sums;
 mod target;
 mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 pub mod transform;
 
