@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn display_does_not_repeat_the_cause() {
-        let error = Error::new(ErrorKind::Denied, "bucket denies PutObject")
-            .context("put part `base.tar`");
+        let error =
+            Error::new(ErrorKind::Denied, "bucket denies PutObject").context("put part `base.tar`");
         assert_eq!(error.to_string(), "put part `base.tar`");
         assert_eq!(
             error.chain(),

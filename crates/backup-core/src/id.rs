@@ -21,7 +21,11 @@ pub struct Id(String);
 impl Id {
     /// A new id for a backup that begins at `time`.
     pub fn new(time: SystemTime) -> Result<Self> {
-        Ok(Self(format!("{}-{}", Stamp::from(time).compact(), nonce()?)))
+        Ok(Self(format!(
+            "{}-{}",
+            Stamp::from(time).compact(),
+            nonce()?
+        )))
     }
 
     /// The text.
@@ -51,7 +55,9 @@ impl FromStr for Id {
         let well_formed = text.len() == 25
             && text.is_ascii()
             && text.as_bytes()[16] == b'-'
-            && text[17..].bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+            && text[17..]
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
             && Stamp::parse_compact(&text[..16]).is_some();
         if well_formed {
             Ok(Self(text.to_owned()))
@@ -104,7 +110,13 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_refused() {
-        for bad in ["", "latest", "20261121T020000Z-1A2b3c4d", "20261321T020000Z-1a2b3c4d", "20261121T020000Z-1a2b3c4d5"] {
+        for bad in [
+            "",
+            "latest",
+            "20261121T020000Z-1A2b3c4d",
+            "20261321T020000Z-1a2b3c4d",
+            "20261121T020000Z-1a2b3c4d5",
+        ] {
             assert!(bad.parse::<Id>().is_err(), "{bad}");
         }
     }

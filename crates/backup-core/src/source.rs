@@ -7,8 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use crate::pipeline::PartWriter;
-use crate::{Id, Result, StockCommand};
+use crate::{Id, PartWriter, Result, StockCommand};
 
 /// A store that can be backed up: a database, a bucket, a folder.
 ///

@@ -5,8 +5,7 @@ use std::fmt::{Debug, Display};
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::Result;
-pub use crate::restore::PartReader;
+use crate::{PartReader, Result};
 
 /// A database, folder or program that receives a restored backup.
 ///

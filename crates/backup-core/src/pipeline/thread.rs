@@ -100,6 +100,15 @@ impl PipeReader {
         self.take(message)
     }
 
+    /// [`next`](Self::next) for threads.
+    pub(crate) fn blocking_next(&mut self) -> Result<Option<Bytes>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let message = self.receiver.blocking_recv();
+        self.take(message)
+    }
+
     fn take(&mut self, message: Option<Message>) -> Result<Option<Bytes>> {
         match message {
             Some(Message::Data(chunk)) => Ok(Some(chunk)),

@@ -12,7 +12,26 @@ use serde_json::Value;
 
 use crate::Result;
 
+#[cfg(feature = "age")]
+mod age;
+#[cfg(any(feature = "zstd", feature = "gzip"))]
+mod frames;
+mod guard;
+#[cfg(feature = "gzip")]
+mod gzip;
+#[cfg(feature = "sign")]
+mod sign;
+#[cfg(feature = "zstd")]
+mod zstd;
 
+#[cfg(feature = "age")]
+pub use self::age::{Age, AgeKeyPair, age_keygen};
+#[cfg(feature = "gzip")]
+pub use self::gzip::Gzip;
+#[cfg(feature = "sign")]
+pub use self::sign::Sign;
+#[cfg(feature = "zstd")]
+pub use self::zstd::Zstd;
 
 /// What a stage reads from and hands on.
 pub type Reader = Box<dyn Read + Send>;

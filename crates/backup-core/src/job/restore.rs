@@ -1,0 +1,390 @@
+//! The way back, behind its guards.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{Backup, Job, NamedSink};
+use crate::pipeline::decode;
+use crate::restore::PartReader;
+use crate::{
+    ByteStream, Error, ErrorKind, Id, Key, Locator, Occupancy, Publication, RestoreOptions, Result,
+    StreamReader, Target,
+};
+
+/// What a restore is allowed to do.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RestoreRequest {
+    /// Read from this sink; the first that has the backup otherwise.
+    pub from: Option<String>,
+    /// The name of the target whose contents may be replaced.
+    pub overwrite: Option<String>,
+    /// Agree to restore in production.
+    pub force: bool,
+    /// For the target.
+    pub options: RestoreOptions,
+}
+
+impl RestoreRequest {
+    /// Read from this sink.
+    #[must_use]
+    pub fn from(mut self, sink: impl Into<String>) -> Self {
+        self.from = Some(sink.into());
+        self
+    }
+
+    /// Agree to replace what the target of this name holds.
+    #[must_use]
+    pub fn overwrite(mut self, target: impl Into<String>) -> Self {
+        self.overwrite = Some(target.into());
+        self
+    }
+
+    /// Agree to restore in production.
+    #[must_use]
+    pub fn force(mut self) -> Self {
+        self.force = true;
+        self
+    }
+
+    /// Options for the target.
+    #[must_use]
+    pub fn options(mut self, options: RestoreOptions) -> Self {
+        self.options = options;
+        self
+    }
+}
+
+/// What a restore did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The backup.
+    pub id: Id,
+    /// Where it was read.
+    pub sink: String,
+    /// How many parts it has.
+    pub parts: usize,
+    /// Their plain bytes.
+    pub bytes: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// What a restore would do. `Display` is a text for people.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct RestorePlan {
+    /// The backup.
+    pub id: Id,
+    /// What the target is called.
+    pub target: String,
+    /// Where it would be read.
+    pub sink: String,
+    /// Plain bytes that would be written.
+    pub bytes: u64,
+    /// What the target holds now, if anything.
+    pub destroys: Option<String>,
+    /// Why the restore would be refused as asked, if it would.
+    pub refused: Option<String>,
+    /// What would happen, in order.
+    pub steps: Vec<String>,
+}
+
+impl fmt::Display for RestorePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "restore {} from `{}` into {}",
+            self.id, self.sink, self.target
+        )?;
+        for (i, step) in self.steps.iter().enumerate() {
+            writeln!(f, "  {}. {step}", i + 1)?;
+        }
+        match (&self.destroys, &self.refused) {
+            (_, Some(reason)) => writeln!(f, "refused as asked: {reason}"),
+            (Some(what), None) => writeln!(f, "destroys: {what}"),
+            (None, None) => writeln!(f, "destroys: nothing"),
+        }
+    }
+}
+
+impl Job {
+    /// Brings a backup back into `target`.
+    ///
+    /// Refused: a target of another kind, one that holds something unless
+    /// [`overwrite`](RestoreRequest::overwrite) repeats its name, and in production without
+    /// [`force`](RestoreRequest::force) and its name. `Corrupt`: something of the backup is not
+    /// what was written; the target is as it was. Signatures, checksums and presence are checked
+    /// first; every byte is hashed again as it is read, before anything is published.
+    pub async fn restore(
+        &self,
+        id: &Id,
+        target: &dyn Target,
+        request: RestoreRequest,
+    ) -> Result<Restored> {
+        let clock = Instant::now();
+        let backup = self.find(id.as_str()).await?;
+        let named = self.pick(&backup, request.from.as_deref())?;
+        let occupancy = target.occupancy().await?;
+        self.guard(&backup, target, &occupancy, &request)?;
+        self.check_whole(named, &backup).await?;
+
+        let manifest = &backup.manifest;
+        if !target.publishes_atomically() {
+            // It cannot take back what it wrote: read everything once before it sees a byte.
+            for part in &manifest.parts {
+                drain(decode::plain(
+                    &self.0.pipeline,
+                    Arc::clone(&named.sink),
+                    part,
+                )?)
+                .await?;
+            }
+        }
+        let parts = PartReader::new(
+            Arc::clone(manifest),
+            self.0.pipeline.clone(),
+            Arc::clone(&named.sink),
+            Arc::clone(&self.0.observer),
+        );
+        let mut options = request.options;
+        options.replace = matches!(occupancy, Occupancy::Holds(_));
+        target
+            .restore(&parts, &options)
+            .await
+            .map_err(|e| e.context(format!("restore {id} into `{target}`")))?;
+        Ok(Restored {
+            id: id.clone(),
+            sink: named.name.clone(),
+            parts: manifest.parts.len(),
+            bytes: manifest.plain_bytes(),
+            elapsed: clock.elapsed(),
+        })
+    }
+
+    /// What [`restore`](Self::restore) would do with the same arguments. Changes nothing.
+    pub async fn plan_restore(
+        &self,
+        id: &Id,
+        target: &dyn Target,
+        request: &RestoreRequest,
+    ) -> Result<RestorePlan> {
+        let backup = self.find(id.as_str()).await?;
+        let named = self.pick(&backup, request.from.as_deref())?;
+        let occupancy = target.occupancy().await?;
+        let refused = self.guard(&backup, target, &occupancy, request).err();
+        let mut steps = vec![format!(
+            "check signatures and checksums in `{}`",
+            named.name
+        )];
+        if !target.publishes_atomically() {
+            steps.push("read and hash every part once".to_owned());
+        }
+        for part in &backup.manifest.parts {
+            steps.push(format!(
+                "restore part `{}`, {} bytes",
+                part.name, part.plain.len
+            ));
+        }
+        if target.publishes_atomically() {
+            steps.push("publish everything in one step, after the last hash was right".to_owned());
+        }
+        Ok(RestorePlan {
+            id: id.clone(),
+            target: target.to_string(),
+            sink: named.name.clone(),
+            bytes: backup.manifest.plain_bytes(),
+            destroys: match occupancy {
+                Occupancy::Empty => None,
+                Occupancy::Holds(what) => Some(what),
+            },
+            refused: refused.map(|error| error.chain()),
+            steps,
+        })
+    }
+
+    /// Copies a backup's files into the folder `out`, which must not exist or be empty: as they
+    /// are stored, for the stock commands of `RESTORE.md`, or with `decode` the plain parts. Every
+    /// byte is checked; a file that would be wrong does not appear.
+    pub async fn fetch(
+        &self,
+        id: &Id,
+        out: &Path,
+        decoded: bool,
+        from: Option<&str>,
+    ) -> Result<Vec<PathBuf>> {
+        let backup = self.find(id.as_str()).await?;
+        let named = self.pick(&backup, from)?;
+        self.check_whole(named, &backup).await?;
+        let at = |e| Error::io(format!("folder `{}`", out.display()), e);
+        fs::create_dir_all(out).map_err(at)?;
+        if fs::read_dir(out).map_err(at)?.next().is_some() {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("folder `{}` is not empty", out.display()),
+            ));
+        }
+        let mut files = Vec::new();
+        let sink = || Arc::clone(&named.sink);
+        for part in &backup.manifest.parts {
+            if decoded {
+                let bytes = decode::plain(&self.0.pipeline, sink(), part)?;
+                files.push(save(bytes, out.join(&part.name)).await?);
+            } else {
+                for object in &part.objects {
+                    let bytes = decode::stored(sink(), vec![object.clone()]);
+                    files.push(save(bytes, out.join(object.key.name())).await?);
+                }
+            }
+        }
+        if !decoded {
+            // Documents were checked above, and are small: as the sink has them.
+            let objects: Vec<&Key> = backup
+                .manifest
+                .parts
+                .iter()
+                .flat_map(|p| &p.objects)
+                .map(|o| &o.key)
+                .collect();
+            for key in self.listing(&named.sink, id).await?.into_keys() {
+                if !objects.contains(&&key) {
+                    let bytes = named.sink.get(&Locator::from(&key), None).await?;
+                    files.push(save(bytes, out.join(key.name())).await?);
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// The sink to read from.
+    fn pick(&self, backup: &Backup, from: Option<&str>) -> Result<&NamedSink> {
+        let has = |name: &str| backup.copies.iter().any(|copy| copy.sink == name);
+        match from {
+            Some(name) => {
+                let named = self.sink(name)?;
+                match has(name) {
+                    true => Ok(named),
+                    false => Err(Error::new(
+                        ErrorKind::NotFound,
+                        format!("sink `{name}` does not have {}", backup.manifest.id),
+                    )),
+                }
+            }
+            None => self
+                .0
+                .sinks
+                .iter()
+                .find(|named| has(&named.name))
+                .ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::NotFound,
+                        format!("no sink has {}", backup.manifest.id),
+                    )
+                }),
+        }
+    }
+
+    fn guard(
+        &self,
+        backup: &Backup,
+        target: &dyn Target,
+        occupancy: &Occupancy,
+        request: &RestoreRequest,
+    ) -> Result<()> {
+        let refused = |why: String| Err(Error::new(ErrorKind::Refused, why));
+        let (kind, name) = (&backup.manifest.kind, target.to_string());
+        if target.kind() != kind {
+            return refused(format!(
+                "`{name}` takes backups of kind `{}`, this one is of kind `{kind}`",
+                target.kind()
+            ));
+        }
+        if backup.manifest.receipt.is_some() {
+            return refused("this backup is a receipt: the store itself restores it".to_owned());
+        }
+        let named = request.overwrite.as_deref() == Some(&name);
+        if let Some(other) = request.overwrite.as_deref().filter(|_| !named) {
+            return refused(format!(
+                "asked to overwrite `{other}`, but the target is `{name}`"
+            ));
+        }
+        if self.0.production && !(request.force && named) {
+            return refused(format!(
+                "`{name}` is production: restoring there needs --force and --overwrite {name}, both"
+            ));
+        }
+        match occupancy {
+            Occupancy::Holds(what) if !named => refused(format!(
+                "`{name}` holds {what}: restore elsewhere, or repeat its name to replace it: --overwrite {name}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything but the bytes of the parts, which are hashed when they are read.
+    async fn check_whole(&self, named: &NamedSink, backup: &Backup) -> Result<()> {
+        let id = &backup.manifest.id;
+        let listing = self.listing(&named.sink, id).await?;
+        let found = self.check_documents(&named.sink, id, &listing).await?;
+        let Some(problem) = found.problems.into_iter().next() else {
+            return Ok(());
+        };
+        let others: Vec<&str> = backup
+            .copies
+            .iter()
+            .map(|copy| copy.sink.as_str())
+            .filter(|sink| *sink != named.name)
+            .collect();
+        let hint = match others.is_empty() {
+            true => String::new(),
+            false => format!("; another copy is in `{}`", others.join("`, `")),
+        };
+        Err(problem
+            .error
+            .context(format!("{id} in sink `{}` is damaged{hint}", named.name)))
+    }
+}
+
+async fn drain(mut bytes: ByteStream) -> Result<()> {
+    while let Some(chunk) = bytes.next().await {
+        chunk?;
+    }
+    Ok(())
+}
+
+/// Writes a stream into a new private file that appears only when it is whole.
+async fn save(bytes: ByteStream, path: PathBuf) -> Result<PathBuf> {
+    let at = path.clone();
+    let work = move |reader: &mut StreamReader, publication: &Publication| {
+        let named = |e| Error::io(format!("fetch `{}`", at.display()), e);
+        let temp = at.with_file_name(".fetching");
+        let written = (|| {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(&temp)?;
+            std::io::copy(reader, &mut file)?;
+            file.sync_all()
+        })();
+        let rename = || fs::rename(&temp, &at).map_err(named);
+        let undo = at.clone();
+        let published = written
+            .map_err(named)
+            .and_then(|()| publication.publish(rename, move || drop(fs::remove_file(undo))));
+        if published.is_err() {
+            let _ = fs::remove_file(&temp);
+        }
+        published
+    };
+    bytes.consume(work).await?;
+    Ok(path)
+}

@@ -1,0 +1,307 @@
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use super::{
+    Entry, Limits, MAX_SKEW, Miss, Plan, Planned, Reason, Refusal, RetentionPolicy, Verdict,
+    Warning,
+};
+use crate::Id;
+
+/// Says of every entry of `history`, the backups of one job in one sink, whether it stays.
+///
+/// Pure and total: the order of `history` does not matter, no input panics or hangs, and nothing
+/// is read but the arguments. Whatever the policy says, these stay:
+///
+/// - the newest complete backup, the newest verified, the newest proven (by sequence; all that
+///   share it in a fork);
+/// - what is on hold; what its sink has locked is deferred to the end of the lock;
+/// - what is stamped in the future, and what shares its id with another: these fill no slot;
+/// - what a run in flight may build on, where the job makes incrementals;
+/// - everything that a kept or deferred backup needs to be restored.
+///
+/// Entries without a manifest are no backups: they fill no slot and delete nothing.
+///
+/// Applying a plan and planning again at the same `now` deletes nothing more. A new backup takes
+/// at most one place of each rule, and costs nobody else theirs: in each period it replaces the
+/// survivor of its own bucket, or, if it opens a new one, the bucket that is then one too many.
+pub fn decide(
+    policy: &dyn RetentionPolicy,
+    history: &[Entry],
+    now: SystemTime,
+    limits: &Limits,
+) -> Plan {
+    let mut planner = Planner::new(history, now);
+    planner.mark_doubtful();
+    planner.mark_floors(limits);
+    planner.ask(policy);
+    planner.mark_holds();
+    planner.close();
+    planner.plan(limits)
+}
+
+struct Planner<'a> {
+    now: SystemTime,
+    /// The newest first.
+    entries: Vec<&'a Entry>,
+    /// Parallel to `entries`.
+    marks: Vec<Mark>,
+    /// The complete entries that the policy may see, by position.
+    sound: Vec<usize>,
+    by_id: HashMap<&'a Id, usize>,
+    warnings: Vec<Warning>,
+    refusals: Vec<Refusal>,
+}
+
+#[derive(Clone, Default)]
+struct Mark {
+    reasons: Vec<Reason>,
+    miss: Option<Miss>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(history: &'a [Entry], now: SystemTime) -> Self {
+        let mut entries: Vec<&Entry> = history.iter().collect();
+        entries.sort_unstable_by(|a, b| b.cmp(a));
+        Self {
+            now,
+            marks: vec![Mark::default(); entries.len()],
+            sound: Vec::with_capacity(entries.len()),
+            by_id: HashMap::with_capacity(entries.len()),
+            entries,
+            warnings: Vec::new(),
+            refusals: Vec::new(),
+        }
+    }
+
+    /// Keeps what cannot be judged, and leaves the rest to the policy.
+    fn mark_doubtful(&mut self) {
+        for (i, entry) in self.entries.iter().enumerate() {
+            if let Some(first) = self.by_id.insert(&entry.id, i) {
+                for twin in [first, i] {
+                    if self.marks[twin].reasons.is_empty() {
+                        self.marks[twin].reasons.push(Reason::Ambiguous);
+                    }
+                }
+                self.warnings.push(Warning::Ambiguous(entry.id.clone()));
+            }
+        }
+        let horizon = self.now.checked_add(MAX_SKEW).unwrap_or(self.now);
+        let mut newer: Option<&Entry> = None;
+        for (i, entry) in self.entries.iter().enumerate() {
+            if !entry.complete {
+                continue;
+            }
+            if let Some(newer) = newer.replace(entry) {
+                if newer.sequence == entry.sequence && newer.id != entry.id {
+                    self.warnings.push(Warning::Fork {
+                        sequence: entry.sequence,
+                        id: newer.id.clone(),
+                        other: entry.id.clone(),
+                    });
+                }
+                if entry
+                    .time
+                    .duration_since(newer.time)
+                    .is_ok_and(|back| back > MAX_SKEW)
+                {
+                    self.warnings.push(Warning::Backwards {
+                        id: newer.id.clone(),
+                        after: entry.id.clone(),
+                    });
+                }
+            }
+            if entry.time > horizon {
+                self.marks[i].reasons.push(Reason::Future);
+                self.warnings.push(Warning::Future {
+                    id: entry.id.clone(),
+                    time: entry.time,
+                });
+            } else if self.marks[i].reasons.is_empty() {
+                self.sound.push(i);
+            }
+        }
+    }
+
+    /// Marks the newest entry that fits, and all that share its sequence.
+    fn mark_newest(&mut self, reason: &Reason, fits: impl Fn(&Entry) -> bool) {
+        let mut sequence = None;
+        for (i, entry) in self.entries.iter().enumerate() {
+            if !entry.complete || !fits(entry) {
+                continue;
+            }
+            if *sequence.get_or_insert(entry.sequence) != entry.sequence {
+                break;
+            }
+            self.marks[i].reasons.push(reason.clone());
+        }
+    }
+
+    fn mark_floors(&mut self, limits: &Limits) {
+        self.mark_newest(&Reason::Latest, |_| true);
+        // The anchor of every age must not go while a doubtful one is newest.
+        if let Some(anchor) = self.sound.first() {
+            let reasons = &mut self.marks[*anchor].reasons;
+            if reasons.is_empty() {
+                reasons.push(Reason::Latest);
+            }
+        }
+        self.mark_newest(&Reason::NewestVerified, |entry| entry.verified.is_some());
+        self.mark_newest(&Reason::NewestProven, |entry| entry.proven.is_some());
+        if limits.incrementals {
+            // Whatever was newest at some time since the oldest run in flight began: all that
+            // was committed since then, and the newest of before.
+            let began = self.now.checked_sub(limits.max_run);
+            let recent = |entry: &Entry| began.is_none_or(|began| entry.finished >= began);
+            for (i, entry) in self.entries.iter().enumerate() {
+                if entry.complete && recent(entry) {
+                    self.marks[i].reasons.push(Reason::PossibleParent);
+                }
+            }
+            self.mark_newest(&Reason::PossibleParent, |entry| !recent(entry));
+        }
+    }
+
+    fn ask(&mut self, policy: &dyn RetentionPolicy) {
+        let history: Vec<&Entry> = self.sound.iter().map(|i| self.entries[*i]).collect();
+        for decision in policy.keep(&history, self.now) {
+            let Some(i) = self.sound.get(decision.entry) else {
+                self.refusals.push(Refusal::Policy {
+                    entry: decision.entry,
+                    of: history.len(),
+                });
+                continue;
+            };
+            let mark = &mut self.marks[*i];
+            for reason in decision.reasons {
+                if !mark.reasons.contains(&reason) {
+                    mark.reasons.push(reason);
+                }
+            }
+            if let Some(miss) = decision.miss {
+                let nearer = |known: &Miss| miss.distance() < known.distance();
+                if mark.miss.as_ref().is_none_or(nearer) {
+                    mark.miss = Some(miss);
+                }
+            }
+        }
+    }
+
+    fn mark_holds(&mut self) {
+        for (entry, mark) in self.entries.iter().zip(&mut self.marks) {
+            if let (Some(why), true) = (&entry.held, entry.complete) {
+                mark.reasons.push(Reason::Held(why.clone()));
+            }
+        }
+    }
+
+    /// Keeps what a backup that stays cannot be restored without; a deferred one stays for now.
+    fn close(&mut self) {
+        let stays = |i: usize, marks: &[Mark]| {
+            !marks[i].reasons.is_empty() || self.entries[i].locked(self.now).is_some()
+        };
+        let mut work: Vec<usize> = (0..self.entries.len())
+            .filter(|i| self.entries[*i].complete && stays(*i, &self.marks))
+            .collect();
+        let mut next = 0;
+        while let Some(child) = work.get(next).map(|i| self.entries[*i]) {
+            next += 1;
+            for id in child.needed().filter(|id| **id != child.id) {
+                let Some(i) = self
+                    .by_id
+                    .get(id)
+                    .copied()
+                    .filter(|i| self.entries[*i].complete)
+                else {
+                    self.warnings.push(Warning::Missing {
+                        id: child.id.clone(),
+                        needs: id.clone(),
+                    });
+                    continue;
+                };
+                if !stays(i, &self.marks) {
+                    work.push(i);
+                }
+                self.marks[i]
+                    .reasons
+                    .push(if child.parent.as_ref() == Some(id) {
+                        Reason::ParentOf(child.id.clone())
+                    } else {
+                        Reason::NeededBy(child.id.clone())
+                    });
+            }
+        }
+    }
+
+    fn plan(mut self, limits: &Limits) -> Plan {
+        let mut planned = Vec::with_capacity(self.entries.len());
+        let (mut complete, mut deletes, mut added, mut bytes) = (0, 0, 0, 0u64);
+        for (entry, mut mark) in self.entries.iter().zip(std::mem::take(&mut self.marks)) {
+            let locked = entry.locked(self.now);
+            let verdict = match (mark.reasons.is_empty(), locked) {
+                (true, _) if !entry.complete => Verdict::Incomplete,
+                (true, Some(until)) => Verdict::Deferred {
+                    until,
+                    miss: mark.miss,
+                },
+                (true, None) => Verdict::Delete(mark.miss),
+                (false, locked) => {
+                    mark.reasons.extend(locked.map(Reason::Locked));
+                    Verdict::Keep(mark.reasons)
+                }
+            };
+            complete += usize::from(entry.complete);
+            if let Verdict::Delete(_) = verdict {
+                deletes += 1;
+            } else {
+                bytes = bytes.saturating_add(entry.bytes);
+            }
+            planned.push(Planned {
+                id: entry.id.clone(),
+                sequence: entry.sequence,
+                verdict,
+            });
+        }
+        if let Some(last) = limits.last_prune {
+            let new = |i: &&usize| self.entries[**i].finished > last;
+            added = self.sound.iter().filter(new).count();
+        }
+        if let Some(max) = limits.max_bytes.filter(|max| bytes > *max) {
+            self.warnings.push(Warning::TooLarge { bytes, max });
+        }
+        if deletes > 0 {
+            self.refuse(limits, deletes, complete, added);
+        } else {
+            self.refusals.clear();
+        }
+        Plan {
+            entries: planned,
+            warnings: self.warnings,
+            refusals: self.refusals,
+        }
+    }
+
+    fn refuse(&mut self, limits: &Limits, deletes: usize, of: usize, added: usize) {
+        let allowed = limits.allowed(of, added);
+        if deletes > allowed {
+            self.refusals.push(Refusal::TooMany {
+                deletes,
+                of,
+                allowed,
+            });
+        }
+        // Without a sound one nothing is deleted. One stamped ahead of us is fresh.
+        let newest = self
+            .sound
+            .first()
+            .map_or(self.now, |i| self.entries[*i].time);
+        let age = self.now.duration_since(newest).unwrap_or(Duration::ZERO);
+        if let Some(period) = limits.overdue(age) {
+            self.refusals.push(Refusal::Stale { newest, period });
+        }
+        if let Some(skew) = limits.skew.filter(|skew| *skew > MAX_SKEW) {
+            self.refusals.push(Refusal::Skew(skew.into()));
+        }
+        let doubts = limits.doubts.iter().cloned().map(Refusal::Doubt);
+        self.refusals.extend(doubts);
+    }
+}

@@ -1,0 +1,351 @@
+//! Encryption with age.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use ::age::secrecy::ExposeSecret;
+use ::age::stream::StreamWriter;
+use ::age::x25519::{Identity, Recipient};
+use ::age::{DecryptError, Decryptor, Encryptor};
+
+use super::{Coding, Reader, Stage, StockCommand, Transform, guard};
+use crate::pipeline::thread::read_full;
+use crate::time::Stamp;
+use crate::{Error, ErrorKind, Result, Secret};
+
+/// Encrypts to recipients, in the binary format of [age](https://age-encryption.org/v1).
+///
+/// Who encrypts needs public keys only, so a backup host cannot read what it wrote. To decode,
+/// give it an identity.
+#[derive(Clone)]
+pub struct Age {
+    recipients: Vec<Recipient>,
+    identities: Vec<Identity>,
+}
+
+/// An age file begins with at most this much of text, about 300 recipients.
+const MAX_HEADER: u64 = 64 * 1024;
+const NONCE: usize = 16;
+const CHUNK: usize = 64 * 1024;
+const TAG: usize = 16;
+
+impl Age {
+    /// Encrypts to all of `recipients`, the public keys that `age-keygen` prints (`age1…`).
+    /// `Invalid`, with its name, for any other; and if there is none.
+    pub fn to(recipients: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self> {
+        let mut age = Self {
+            recipients: Vec::new(),
+            identities: Vec::new(),
+        };
+        for text in recipients {
+            let recipient = recipient(text.as_ref().trim())?;
+            if !age.recipients.contains(&recipient) {
+                age.recipients.push(recipient);
+            }
+        }
+        if age.recipients.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "nobody to encrypt to: give at least one recipient (age1…)",
+            ));
+        }
+        Ok(age)
+    }
+
+    /// Encrypts to the public keys of an identity file and decodes with it: for whoever both
+    /// writes and restores.
+    pub fn own(identity_file: &str) -> Result<Self> {
+        let identities = identities(identity_file)?;
+        Ok(Self {
+            recipients: identities.iter().map(Identity::to_public).collect(),
+            identities,
+        })
+    }
+
+    /// Adds the keys of an identity file, as `age-keygen` writes it, to decode with. The text
+    /// never shows in an error or in `Debug`.
+    pub fn with_identity(mut self, identity_file: &str) -> Result<Self> {
+        self.identities.extend(identities(identity_file)?);
+        Ok(self)
+    }
+
+    /// The public keys that it encrypts to.
+    pub fn recipients(&self) -> Vec<String> {
+        self.recipients.iter().map(Recipient::to_string).collect()
+    }
+}
+
+impl fmt::Debug for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Age")
+            .field("recipients", &self.recipients)
+            .field("identities", &self.identities.len())
+            .finish()
+    }
+}
+
+fn recipient(text: &str) -> Result<Recipient> {
+    let invalid = |why: String| Err(Error::new(ErrorKind::Invalid, why));
+    if let Ok(recipient) = text.parse() {
+        return Ok(recipient);
+    }
+    if text.to_ascii_uppercase().contains("SECRET-KEY") {
+        return invalid(
+            "a recipient is a private key; give its public key (age1…), and keep this one away"
+                .to_owned(),
+        );
+    }
+    // The data of a native recipient never has a second `1`: it ends the name of a plugin.
+    if text.starts_with("age1") && text[4..].contains('1') {
+        return invalid(format!(
+            "recipient {text:?} needs a plugin of age; only native ones (age1…, from age-keygen) are supported"
+        ));
+    }
+    invalid(format!(
+        "recipient {text:?} is no age public key (age1…, from age-keygen)"
+    ))
+}
+
+fn identities(text: &str) -> Result<Vec<Identity>> {
+    let invalid = |why: String| Err(Error::new(ErrorKind::Invalid, why));
+    let mut identities = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line.starts_with("-----BEGIN AGE ENCRYPTED FILE") {
+            return invalid("the identity file is encrypted; decrypt it with age -d first".into());
+        }
+        match line.parse() {
+            Ok(identity) => identities.push(identity),
+            Err(_) => {
+                return invalid(format!(
+                    "line {} of the identity file is no age private key (AGE-SECRET-KEY-1…)",
+                    n + 1
+                ));
+            }
+        }
+    }
+    if identities.is_empty() {
+        return invalid("the identity file has no private key (AGE-SECRET-KEY-1…)".into());
+    }
+    Ok(identities)
+}
+
+/// What [`age_keygen`] makes.
+#[derive(Clone, Debug)]
+pub struct AgeKeyPair {
+    /// The text of an identity file.
+    pub identity: Secret,
+    /// The public key: `age1…`.
+    pub recipient: String,
+}
+
+/// A new key, in the text that `age-keygen` writes, said to be created at `created`.
+pub fn age_keygen(created: SystemTime) -> AgeKeyPair {
+    let identity = Identity::generate();
+    let recipient = identity.to_public().to_string();
+    let secret = identity.to_string();
+    AgeKeyPair {
+        identity: Secret::new(format!(
+            "# created: {}\n# public key: {recipient}\n{}\n",
+            Stamp::from(created),
+            secret.expose_secret()
+        )),
+        recipient,
+    }
+}
+
+impl Transform for Age {
+    fn id(&self) -> &str {
+        "age"
+    }
+
+    fn suffix(&self) -> &str {
+        ".age"
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Encrypt
+    }
+
+    fn encode(&self, plain: Reader, coding: &Coding) -> Result<Reader> {
+        let failed =
+            |e: &dyn fmt::Display| Error::new(ErrorKind::Other, format!("age cannot encrypt: {e}"));
+        let recipients = self.recipients.iter().map(|r| r as &dyn ::age::Recipient);
+        let coded = Coded::default();
+        let writer = Encryptor::with_recipients(recipients)
+            .map_err(|e| failed(&e))?
+            .wrap_output(coded.clone())
+            .map_err(|e| failed(&e))?;
+        coding.note("recipients", self.recipients());
+        Ok(Box::new(Sealing {
+            plain,
+            chunk: vec![0; CHUNK],
+            writer: Some(writer),
+            coded,
+            ready: Cursor::default(),
+        }))
+    }
+
+    fn decode(&self, coded: Reader, coding: &Coding) -> Result<Reader> {
+        if !self.can_decode() {
+            return Err(Error::new(
+                ErrorKind::Denied,
+                "encrypted with age, and no identity is given",
+            ));
+        }
+        let age = self.clone();
+        let coding = coding.clone();
+        Ok(guard::lazy(move || age.open(guard::input(coded), &coding)))
+    }
+
+    fn can_decode(&self) -> bool {
+        !self.identities.is_empty()
+    }
+
+    fn undo(&self) -> StockCommand {
+        StockCommand::new(["age", "-d", "-i", "$IDENTITY"])
+    }
+
+    fn memory(&self, _: usize) -> usize {
+        4 * (CHUNK + TAG) + 2 * MAX_HEADER as usize
+    }
+}
+
+impl Age {
+    fn open(&self, coded: Reader, coding: &Coding) -> Result<Reader> {
+        let mut coded = BufReader::with_capacity(CHUNK, coded);
+        let mut head = header(&mut coded)?;
+        let at = head.len();
+        head.resize(at + NONCE, 0);
+        if read_full(&mut coded, &mut head[at..])? < NONCE {
+            return Err(corrupt("is cut short"));
+        }
+        let identities = self.identities.iter().map(|i| i as &dyn ::age::Identity);
+        let plain = Decryptor::new_buffered(Cursor::new(head).chain(coded))
+            .and_then(|file| file.decrypt(identities))
+            .map_err(|e| self.explain(e, coding))?;
+        Ok(Box::new(Opening(plain)))
+    }
+
+    fn explain(&self, error: DecryptError, coding: &Coding) -> Error {
+        match error {
+            DecryptError::NoMatchingKeys => {}
+            DecryptError::Io(e) => return guard::damage("the age stream", e),
+            other => return corrupt("has a damaged header").with_source(other),
+        }
+        let mine: Vec<String> = self
+            .identities
+            .iter()
+            .map(|i| i.to_public().to_string())
+            .collect();
+        let wanted: Vec<String> = match coding.notes().get("recipients") {
+            Some(noted) => serde_json::from_value(noted.clone()).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        if mine.iter().any(|key| wanted.contains(key)) {
+            return corrupt(
+                "has a damaged header: it does not open with the identity that it was encrypted to",
+            );
+        }
+        let needs = match wanted[..] {
+            [] => "another identity".to_owned(),
+            _ => format!("the identity of {}", wanted.join(" or ")),
+        };
+        Error::new(
+            ErrorKind::Denied,
+            format!("needs {needs}; given is that of {}", mine.join(", ")),
+        )
+    }
+}
+
+/// The lines up to the one with the MAC, without reading more than a header can have.
+fn header(coded: &mut impl BufRead) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let mut limited = coded.take(MAX_HEADER);
+    loop {
+        let start = head.len();
+        limited.read_until(b'\n', &mut head).map_err(Error::from)?;
+        let line = &head[start..];
+        if start == 0 && !line.starts_with(b"age-encryption.org/") {
+            return Err(corrupt("does not begin as one"));
+        }
+        if !line.ends_with(b"\n") {
+            return Err(corrupt("has a header that does not end"));
+        }
+        if line.starts_with(b"---") {
+            return Ok(head);
+        }
+    }
+}
+
+fn corrupt(what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the age stream {what}"))
+}
+
+/// Where the crate's writer leaves what it made.
+#[derive(Clone, Default)]
+struct Coded(Arc<Mutex<Vec<u8>>>);
+
+impl Coded {
+    fn take(&self, into: &mut Vec<u8>) {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        into.clear();
+        std::mem::swap(&mut *bytes, into);
+    }
+}
+
+impl Write for Coded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Sealing {
+    plain: Reader,
+    chunk: Vec<u8>,
+    /// `None` after the last chunk or an error.
+    writer: Option<StreamWriter<Coded>>,
+    coded: Coded,
+    ready: Cursor<Vec<u8>>,
+}
+
+impl Read for Sealing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.ready.position() == self.ready.get_ref().len() as u64 && !buffer.is_empty() {
+            let Some(writer) = &mut self.writer else {
+                return Ok(0);
+            };
+            let n = read_full(&mut self.plain, &mut self.chunk)?;
+            writer.write_all(&self.chunk[..n])?;
+            if n < CHUNK
+                && let Some(writer) = self.writer.take()
+            {
+                writer.finish()?;
+            }
+            self.coded.take(self.ready.get_mut());
+            self.ready.set_position(0);
+        }
+        self.ready.read(buffer)
+    }
+}
+
+struct Opening<R: Read>(::age::stream::StreamReader<R>);
+
+impl<R: Read> Read for Opening<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0
+            .read(buffer)
+            .map_err(|e| guard::damage("the age stream", e).into())
+    }
+}
