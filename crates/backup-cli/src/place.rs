@@ -1,6 +1,6 @@
 //! Where a restore goes, and what else is there.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use backup_core::{Error, ErrorKind, Result, Target};
 
@@ -76,16 +76,23 @@ fn overlap(a: &str, b: &str) -> bool {
     a.starts_with(&b) || b.starts_with(&a)
 }
 
-/// Absolute and without links, as far as it exists.
-fn real(path: &Path) -> PathBuf {
+/// Absolute, without links as far as it exists, and without `..`.
+pub(crate) fn real(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let known = path
         .ancestors()
         .find_map(|up| Some((up, up.canonicalize().ok()?)));
-    match known {
-        Some((up, real)) => real.join(path.strip_prefix(up).unwrap_or(&path)),
-        None => path,
+    let (mut real, rest) = match known {
+        Some((up, real)) => (real, path.strip_prefix(up).unwrap_or(&path)),
+        None => (PathBuf::new(), path.as_path()),
+    };
+    for component in rest.components() {
+        match component {
+            Component::ParentDir => drop(real.pop()),
+            other => real.push(other),
+        }
     }
+    real
 }
 
 #[cfg(test)]

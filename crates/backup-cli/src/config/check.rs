@@ -1,7 +1,5 @@
 //! What a file may say field by field, but not as a whole.
 
-use std::path::Path;
-
 use backup_core::retention::PolicySpec;
 use backup_core::transform::Age;
 use backup_core::{Key, PublicKey};
@@ -10,6 +8,7 @@ use super::de::{Mistake, join};
 use super::words::{list, nearest};
 use super::{Config, JobConfig, Keys, Options, Role, schedule};
 use crate::Registry;
+use crate::place::real;
 
 /// The first mistake in `config`.
 pub(crate) fn check(config: &Config, registry: &Registry) -> Result<(), Mistake> {
@@ -166,7 +165,7 @@ fn job(path: &str, job: &JobConfig, config: &Config) -> Result<(), Mistake> {
         );
     }
     for (index, label) in job.labels.iter().enumerate() {
-        Key::check(label).or_else(|e| at(&format!("labels[{index}]"), e.to_string()))?;
+        named(&format!("{path}.labels[{index}]"), label)?;
     }
     if let Some(policy) = &job.retention {
         retention(&join(path, "retention"), policy)?;
@@ -231,13 +230,6 @@ fn unknown_sink<S: AsRef<str>>(name: &str, known: &[S]) -> String {
 
 /// Two sinks of which one would hold the other's copy: equal tables, or one folder by two names.
 fn same_place(a: &Options, b: &Options) -> bool {
-    let folder = |options: &Options| {
-        let path = options.resolve(options.text("path")?);
-        Some(path.canonicalize().unwrap_or_else(|_| tidy(&path)))
-    };
+    let folder = |options: &Options| Some(real(&options.resolve(options.text("path")?)));
     a == b || (a.kind() == b.kind() && folder(a).is_some() && folder(a) == folder(b))
-}
-
-fn tidy(path: &Path) -> std::path::PathBuf {
-    path.components().collect()
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 /// The variables that a configuration may use. The process environment wins over `.env`.
 #[derive(Default)]
-pub struct Environment {
+pub(crate) struct Environment {
     process: bool,
     file: BTreeMap<String, Zeroizing<String>>,
 }
