@@ -48,7 +48,7 @@ fn parsed(arguments: Vec<OsString>, registry: &Registry) -> Exit {
             return Exit::Usage;
         }
         Err(error) => {
-            say(&usage_line(&error));
+            say(&format!("{}; `lifebelt --help` says more", usage_line(&error)));
             return Exit::Usage;
         }
     };

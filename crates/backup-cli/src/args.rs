@@ -24,7 +24,8 @@ Results go to stdout, everything else to stderr. `lifebelt VERB --help` says mor
 /// backup carries a RESTORE.md that brings it back with age, zstd and the store's own tools.
 #[derive(Debug, Parser)]
 #[command(name = "lifebelt", version, after_help = EXIT_CODES, max_term_width = 100)]
-#[command(disable_help_subcommand = true, propagate_version = true)]
+#[command(disable_help_subcommand = true, subcommand_value_name = "VERB")]
+#[command(subcommand_help_heading = "Verbs")]
 pub(crate) struct Cli {
     /// The configuration [default: ./lifebelt.toml, then /etc/lifebelt/lifebelt.toml]
     #[arg(short, long, global = true, value_name = "FILE", env = "LIFEBELT_CONFIG")]

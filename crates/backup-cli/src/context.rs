@@ -288,10 +288,15 @@ impl Context<'_> {
             // What another job could not tell cannot be this backup's id, but may have its label.
             (Some(found), None) => Ok(found),
             (Some(_), Some(error)) | (None, Some(error)) => Err(error),
-            (None, None) => Err(Error::new(
-                ErrorKind::NotFound,
-                format!("no backup, label or job is called {name:?}"),
-            )),
+            (None, None) => {
+                let known: Vec<&str> = self.jobs().collect();
+                let near = nearest(name, &known)
+                    .map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+                Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("no backup, label or job is called {name:?}{near}"),
+                ))
+            }
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Log lines on stderr, without tearing a progress bar.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use indicatif::ProgressBar;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::args::{LogFormat, Output};
 
@@ -30,8 +34,35 @@ pub(crate) fn start(output: Output, bar: &ProgressBar) {
     let _ = match output.log_format {
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
         LogFormat::Text if output.verbose > 0 => subscriber.try_init(),
-        LogFormat::Text => subscriber.without_time().with_target(false).try_init(),
+        LogFormat::Text => subscriber.event_format(ForPeople).try_init(),
     };
+}
+
+/// `lifebelt: warning: message`.
+struct ForPeople;
+
+impl<S, N> FormatEvent<S, N> for ForPeople
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        };
+        write!(writer, "lifebelt: {level}: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 #[derive(Clone)]

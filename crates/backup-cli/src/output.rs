@@ -32,6 +32,15 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "lifebelt: {line}");
 }
 
+/// `1 part`, `2 parts`.
+pub(crate) fn count(number: impl Into<u64>, what: &str) -> String {
+    let number = number.into();
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
 /// Columns as wide as they need to be; the last one ends where it ends.
 #[derive(Debug)]
 pub(crate) struct Table {

@@ -74,7 +74,7 @@ impl Observer for Progress {
                 tracing::debug!(part, plain, stored, "part finished");
             }
             Event::SinkFailed { sink, error } => {
-                tracing::warn!("sink `{sink}` failed: {}", error.chain());
+                tracing::info!("sink `{sink}` failed: {}", error.chain());
             }
             Event::Committed { sink, id } => tracing::info!(sink, %id, "committed"),
             Event::Warning { message } => tracing::warn!("{message}"),

@@ -20,7 +20,7 @@ impl Stop {
                     _ = terminate.recv() => {}
                 }
                 if first {
-                    crate::output::say("stopping; once more to stop at once");
+                    tracing::warn!("stopping; once more to stop at once");
                     sender.send_replace(true);
                 } else {
                     std::process::exit(crate::exit::Exit::Failed as i32);

@@ -4,24 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use backup_core::{Error, ErrorKind, Result};
+use backup_core::{Error, ErrorKind, Result, Secret};
 use zeroize::Zeroizing;
 
 /// The variables that a configuration may use. The process environment wins over `.env`.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Environment {
     process: bool,
-    file: BTreeMap<String, Zeroizing<String>>,
-}
-
-/// Names only: values may be secrets.
-impl std::fmt::Debug for Environment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Environment")
-            .field("process", &self.process)
-            .field("file", &self.file.keys().collect::<Vec<_>>())
-            .finish()
-    }
+    file: BTreeMap<String, Secret>,
 }
 
 impl Environment {
@@ -60,19 +50,23 @@ impl Environment {
     }
 
     /// The value of one variable.
-    pub(crate) fn get(&self, name: &str) -> Option<Zeroizing<String>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Secret> {
         self.process
             .then(|| std::env::var(name).ok())
             .flatten()
-            .map(Zeroizing::new)
+            .map(Secret::new)
             .or_else(|| self.file.get(name).cloned())
     }
 
     /// `text` with every `${NAME}` and `${NAME:-default}` replaced; `$${` becomes `${`.
     ///
     /// A default is used where the variable is unset or empty, as a shell does it. What comes in
-    /// is not looked at again. The error is one line without any value.
-    pub(crate) fn expand(&self, text: &str) -> Result<String, String> {
+    /// is not looked at again, and is noted in `used`. The error is one line without any value.
+    pub(crate) fn expand(
+        &self,
+        text: &str,
+        used: &mut BTreeMap<String, Secret>,
+    ) -> Result<String, String> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find("${") {
@@ -96,9 +90,10 @@ impl Environment {
                     "`${{{name}}}` names no variable; write `${{NAME}}`, or `$${{` for a plain `${{`"
                 ));
             }
-            match (self.get(name), default) {
-                (Some(value), None) => out.push_str(&value),
-                (Some(value), Some(_)) if !value.is_empty() => out.push_str(&value),
+            let value = self.get(name);
+            match (value.as_ref().map(Secret::expose), default) {
+                (Some(value), None) => out.push_str(value),
+                (Some(value), Some(_)) if !value.is_empty() => out.push_str(value),
                 (_, Some(default)) => out.push_str(default),
                 (None, None) => {
                     return Err(format!(
@@ -107,6 +102,7 @@ impl Environment {
                     ));
                 }
             }
+            used.extend(value.map(|value| (name.to_owned(), value)));
             rest = &rest[at + end + 1..];
         }
         out.push_str(rest);
@@ -122,7 +118,7 @@ fn is_name(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-type Variables = BTreeMap<String, Zeroizing<String>>;
+type Variables = BTreeMap<String, Secret>;
 
 /// `NAME=value` lines; `export `, comments, single and double quotes as usual.
 fn parse(text: &str) -> Result<Variables, (usize, &'static str)> {
@@ -155,7 +151,7 @@ fn parse(text: &str) -> Result<Variables, (usize, &'static str)> {
                 .0,
             _ => value.split(" #").next().unwrap_or_default().trim_end(),
         };
-        all.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
+        all.insert(name.to_owned(), Secret::new(value));
     }
     Ok(all)
 }
@@ -165,7 +161,8 @@ mod tests {
     use super::*;
 
     fn expand(text: &str) -> Result<String, String> {
-        Environment::of("A=1\nexport B = 'two words' # note\nEMPTY=\nTRICK=${A}\n").expand(text)
+        Environment::of("A=1\nexport B = 'two words' # note\nEMPTY=\nTRICK=${A}\n")
+            .expand(text, &mut BTreeMap::new())
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Loaded {
         let mut origin = Origin {
             file: file.to_owned(),
             dir,
-            lines: BTreeMap::new(),
+            ..Origin::default()
         };
         let table = toml::from_str::<toml::Table>(text)
             .and_then(|table| {
@@ -65,8 +65,12 @@ impl Loaded {
                     format!("{}:{}: {message}", file.display(), line_of(text, at)),
                 )
             })?;
+        let mut value = Value::Table(table);
+        let mut variables = BTreeMap::new();
+        expand(&mut value, "", &environment, &mut variables).map_err(|m| origin.wrong(&m))?;
+        origin.variables = variables;
         let origin = Arc::new(origin);
-        Self::build(Value::Table(table), &origin, &environment)
+        Self::build(&value, &origin)
             .and_then(|config| {
                 check::check(&config, registry)?;
                 Ok(config)
@@ -79,13 +83,8 @@ impl Loaded {
             })
     }
 
-    fn build(
-        mut value: Value,
-        origin: &Arc<Origin>,
-        environment: &Environment,
-    ) -> Result<Config, Mistake> {
-        expand(&mut value, "", environment)?;
-        let mut config: Config = de::read(&value, "")?;
+    fn build(value: &Value, origin: &Arc<Origin>) -> Result<Config, Mistake> {
+        let mut config: Config = de::read(value, "")?;
         for (table, all) in [("sinks", &mut config.sinks), ("targets", &mut config.targets)] {
             for (name, options) in all.iter_mut() {
                 options.placed(de::join(table, name), origin);
@@ -157,26 +156,31 @@ impl Loaded {
     pub(crate) fn is_production(&self) -> bool {
         let production = |text: &str| text.trim().eq_ignore_ascii_case("production");
         self.config.environment.as_deref().is_some_and(production)
-            || self.environment.get("ENV").is_some_and(|v| production(&v))
+            || self.environment.get("ENV").is_some_and(|v| production(v.expose()))
     }
 }
 
 /// Replaces the variables in every string under `value`.
-fn expand(value: &mut Value, path: &str, environment: &Environment) -> Result<(), Mistake> {
+fn expand(
+    value: &mut Value,
+    path: &str,
+    environment: &Environment,
+    used: &mut BTreeMap<String, Secret>,
+) -> Result<(), Mistake> {
     match value {
         Value::String(text) => {
             *text = environment
-                .expand(text)
+                .expand(text, used)
                 .map_err(|message| Mistake::at(path, message))?;
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                expand(item, &format!("{path}[{index}]"), environment)?;
+                expand(item, &format!("{path}[{index}]"), environment, used)?;
             }
         }
         Value::Table(table) => {
             for (name, value) in table.iter_mut() {
-                expand(value, &de::join(path, name), environment)?;
+                expand(value, &de::join(path, name), environment, used)?;
             }
         }
         _ => {}

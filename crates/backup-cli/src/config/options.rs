@@ -19,16 +19,24 @@ pub(crate) struct Origin {
     pub(crate) file: PathBuf,
     pub(crate) dir: PathBuf,
     pub(crate) lines: BTreeMap<String, usize>,
+    /// What was put in for variables: shown by name, because any of them may be a secret.
+    pub(crate) variables: BTreeMap<String, Secret>,
 }
 
 impl Origin {
     /// `lifebelt.toml:12: jobs.orders.sinks[1]: message`, as an `Invalid`.
     pub(crate) fn wrong(&self, mistake: &Mistake) -> Error {
-        let message = if self.file.as_os_str().is_empty() {
+        let mut message = if self.file.as_os_str().is_empty() {
             mistake.to_string()
         } else {
             format!("{}:{}: {mistake}", self.file.display(), self.line(&mistake.path))
         };
+        for (name, value) in &self.variables {
+            // Shorter ones would be found in innocent words, and are no secrets.
+            if value.expose().len() >= 4 {
+                message = message.replace(value.expose(), &format!("${{{name}}}"));
+            }
+        }
         Error::new(ErrorKind::Invalid, message)
     }
 

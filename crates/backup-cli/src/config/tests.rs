@@ -137,6 +137,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     // Variables. The value of DB_PASSWORD is not shown.
     ("\"/srv/orders\"", "\"${ORDERS}\"", "lifebelt.toml:15: jobs.orders.source.path: `${ORDERS}` is not set; set ORDERS in the environment or in .env, or write `${ORDERS:-default}`"),
     ("min_copies = 1", "min_copies = \"${DB_PASSWORD}\"", "lifebelt.toml:18: jobs.orders.min_copies: must be a whole number, 0 or more, not a string"),
+    ("\"zstd:3\"", "\"${DB_PASSWORD}\"", "lifebelt.toml:16: jobs.orders.compress: \"${DB_PASSWORD}\" is no compression; write \"zstd:1\" to \"zstd:19\", \"gzip:1\" to \"gzip:9\" or \"none\""),
     ("rate_limit = \"50MiB/s\"", "rate_limit = \"${DB_PASSWORD}\"", "lifebelt.toml:23: jobs.orders.rate_limit: is no rate; write a number, a unit and /s, such as \"50MiB/s\""),
 ];
 

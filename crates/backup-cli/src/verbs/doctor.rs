@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::config::{Compress, Options, Role, human};
 use crate::context::{Context, Purpose};
 use crate::exit::{Answer, Exit};
+use crate::output::count;
 
 /// Less than this is worth a warning.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -21,8 +22,8 @@ const LITTLE_SPACE: u64 = 1 << 30;
 /// Checks everything and goes on after a failure. Exit code 4 if something must be mended.
 pub(crate) async fn doctor(context: &Context<'_>) -> Result<Answer> {
     let mut checks = Checks::default();
-    let jobs = context.loaded.config.jobs.len();
-    checks.ok("configuration", format!("{jobs} jobs"));
+    let jobs = context.jobs().count() as u64;
+    checks.ok("configuration", count(jobs, "job"));
     keys(context, &mut checks);
     state(context, &mut checks);
     for (name, options) in &context.loaded.config.sinks {

@@ -53,6 +53,7 @@ pub(crate) fn keygen(arguments: &Keygen) -> Result<Answer> {
         write_new(&dir.join(name), text)?;
     }
 
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
     let shown = dir.display();
     let text = format!(
         "Keys are in {shown}. Print {SHEET}, lock it away, and remove it here.\n\

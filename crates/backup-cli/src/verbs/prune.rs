@@ -10,6 +10,7 @@ use crate::args::Prune;
 use crate::config::human;
 use crate::context::{Context, Purpose};
 use crate::exit::{Answer, Exit};
+use crate::output::count;
 
 /// Shows what would go, or lets it go.
 pub(crate) async fn prune(context: &Context<'_>, arguments: &Prune) -> Result<Answer> {
@@ -100,8 +101,8 @@ fn applied(job: &str, reports: &[PruneReport]) -> Answer {
             failed.push(format!("{id}  {sink}: {}", error.chain()));
         }
         if report.swept.objects > 0 {
-            let (objects, bytes) = (report.swept.objects, human(report.swept.bytes));
-            let _ = writeln!(text, "swept   {objects} objects, {bytes}  {sink}");
+            let objects = count(report.swept.objects, "object");
+            let _ = writeln!(text, "swept   {objects}, {}  {sink}", human(report.swept.bytes));
         }
     }
     for line in &failed {

@@ -7,6 +7,7 @@ use crate::args::{Fetch, Restore};
 use crate::config::human;
 use crate::context::{Context, Purpose};
 use crate::exit::{Answer, Exit};
+use crate::output::count;
 
 /// Restores a backup, or says what that would do.
 pub(crate) async fn restore(context: &Context<'_>, arguments: &Restore) -> Result<Answer> {
@@ -59,10 +60,10 @@ pub(crate) async fn restore(context: &Context<'_>, arguments: &Restore) -> Resul
     let restored = job.restore(&manifest.id, &*target, request).await?;
     let seconds = restored.elapsed.as_secs_f64();
     let text = format!(
-        "{}  restored into {target} from `{}`, {} parts, {}, {seconds:.1} s\n",
+        "{}  restored into {target} from `{}`, {}, {}, {seconds:.1} s\n",
         restored.id,
         restored.sink,
-        restored.parts,
+        count(restored.parts as u64, "part"),
         human(restored.bytes),
     );
     let json = json!({

@@ -41,11 +41,7 @@ fn answer(report: &Report, bound: usize) -> Answer {
     };
     for copy in &report.copies {
         if let Some(error) = &copy.error {
-            say(&format!(
-                "warning: no copy in sink `{}`: {}",
-                copy.sink,
-                error.chain()
-            ));
+            tracing::warn!("no copy in sink `{}`: {}", copy.sink, error.chain());
         }
     }
     if exit == Exit::Partial {

@@ -10,6 +10,7 @@ use crate::args::Verify;
 use crate::config::human;
 use crate::context::{Context, Purpose};
 use crate::exit::{Answer, Exit};
+use crate::output::count;
 
 /// Verifies one backup, all of a job, or all of all jobs. What is wrong in the history of a job
 /// that is looked at as a whole counts as damage.
@@ -87,7 +88,12 @@ impl Seen {
             ..
         } = copy;
         let signed = if copy.signed { "signed" } else { "signature not checked" };
-        let read = format!("{objects} objects, {}, {}, {signed}", human(*bytes), level.as_str());
+        let read = format!(
+            "{}, {}, {}, {signed}",
+            count(*objects, "object"),
+            human(*bytes),
+            level.as_str()
+        );
         if problems.is_empty() {
             let _ = writeln!(self.text, "{id}  {sink}: verified, {read}");
         }
