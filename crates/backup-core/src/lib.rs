@@ -3,6 +3,7 @@
 mod boxed;
 mod catalog;
 mod chain;
+mod claims;
 mod clock;
 mod consume;
 mod copy;
@@ -31,11 +32,14 @@ mod stream;
 mod sums;
 mod target;
 mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 pub mod transform;
 
 pub use catalog::{Catalog, Listed};
 pub use chain::{Finding, Head};
+pub use claims::{Claims, Taken};
 pub use clock::{Clock, SystemClock};
 pub use consume::{Publication, StreamReader};
 pub use digest::{Digest, Measure};
