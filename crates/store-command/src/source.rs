@@ -58,7 +58,7 @@ impl Command {
             options: self.clone(),
             child,
             stdout,
-            deadline: self.timeout.map(|limit| Instant::now() + limit),
+            deadline: self.timeout.map(|limit| Instant::now() + limit.into()),
             buffer: BytesMut::new(),
             head: Vec::new(),
             tail: Vec::new(),
@@ -108,8 +108,7 @@ impl Output {
                 Event::Exit(exit) => self.child.check(exit, ErrorKind::Source).await?,
                 Event::Stalled => return Err(self.stalled().await),
                 Event::Late => {
-                    let limit = self.options.timeout.unwrap_or_default();
-                    return Err(self.fail(&format!("ran longer than {limit:?}")).await);
+                    return Err(self.fail("ran longer than its `timeout` allows").await);
                 }
             }
             if self.stdout.is_none() && self.child.has_exited() {
@@ -122,7 +121,7 @@ impl Output {
     /// The next byte, the end of the program, or the end of patience.
     async fn wait(&mut self) -> Event {
         let (exited, deadline) = (self.child.has_exited(), self.deadline);
-        let patience = self.options.stall_timeout;
+        let patience = Duration::from(self.options.stall_timeout);
         let patience = if exited { patience.min(GRACE) } else { patience };
         // A program that never pauses runs out of time too.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -190,7 +189,7 @@ impl Output {
     }
 
     async fn stalled(&mut self) -> backup_core::Error {
-        let limit = self.options.stall_timeout;
+        let limit = Duration::from(self.options.stall_timeout);
         let what = match (self.child.has_exited(), &self.stdout) {
             (true, _) => "exited, but something that it started keeps its output open".into(),
             (false, Some(_)) => format!("wrote nothing for {limit:?}"),

@@ -52,8 +52,8 @@ impl Target for CommandTarget {
         let part = only_part(self.part.as_deref(), parts)?;
         let fed = self.feed(parts.open(&part).await?);
         match self.timeout {
-            Some(limit) => timeout(limit, fed).await.unwrap_or_else(|_| {
-                let message = format!("`{self}` ran longer than {limit:?}");
+            Some(limit) => timeout(limit.into(), fed).await.unwrap_or_else(|_| {
+                let message = format!("`{self}` ran longer than {limit}");
                 Err(Error::new(ErrorKind::Other, message))
             }),
             None => fed.await,
