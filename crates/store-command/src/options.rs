@@ -255,7 +255,9 @@ impl<'de> Deserialize<'de> for Marker {
         });
         let bytes: Option<Vec<u8>> = bytes.collect();
         bytes.map(Self).ok_or_else(|| {
-            de::Error::custom(format!("{text:?}: after `hex:` come pairs of hexadecimal digits"))
+            de::Error::custom(format!(
+                "{text:?}: after `hex:` come pairs of hexadecimal digits"
+            ))
         })
     }
 }
@@ -313,6 +315,9 @@ mod tests {
     #[test]
     fn values_of_the_environment_are_not_shown() {
         let shown = format!("{:#?}", Command::new(["x"]).env("PASSWORD", "hunter2"));
-        assert!(shown.contains("PASSWORD") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("PASSWORD") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
 }

@@ -25,7 +25,8 @@ impl Source for Command {
     /// Facts: `program` and `bytes`.
     async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
         let bytes = Arc::new(AtomicU64::new(0));
-        out.write(&self.part, self.output(Arc::clone(&bytes))?).await?;
+        out.write(&self.part, self.output(Arc::clone(&bytes))?)
+            .await?;
         Ok(Facts::new()
             .with("program", self.program().name())
             .with("bytes", bytes.load(Ordering::Relaxed)))
@@ -33,10 +34,20 @@ impl Source for Command {
 
     fn restore_steps(&self) -> Vec<RestoreStep> {
         let (what, command) = match &self.restore {
-            Some(argv) => ("feed it to the program that takes it", StockCommand::new(argv)),
-            None => ("write it to a file", StockCommand::new(["dd", "bs=1M", "of=$TARGET"])),
+            Some(argv) => (
+                "feed it to the program that takes it",
+                StockCommand::new(argv),
+            ),
+            None => (
+                "write it to a file",
+                StockCommand::new(["dd", "bs=1M", "of=$TARGET"]),
+            ),
         };
-        vec![RestoreStep { part: self.part.clone(), what: what.into(), command }]
+        vec![RestoreStep {
+            part: self.part.clone(),
+            what: what.into(),
+            command,
+        }]
     }
 }
 
@@ -64,10 +75,13 @@ impl Command {
             tail: Vec::new(),
             count,
         };
-        Ok(ByteStream::new(stream::try_unfold(output, |mut output| async {
-            let chunk = output.next().await?;
-            Ok(chunk.map(|chunk| (chunk, output)))
-        })))
+        Ok(ByteStream::new(stream::try_unfold(
+            output,
+            |mut output| async {
+                let chunk = output.next().await?;
+                Ok(chunk.map(|chunk| (chunk, output)))
+            },
+        )))
     }
 }
 
@@ -122,7 +136,11 @@ impl Output {
     async fn wait(&mut self) -> Event {
         let (exited, deadline) = (self.child.has_exited(), self.deadline);
         let patience = Duration::from(self.options.stall_timeout);
-        let patience = if exited { patience.min(GRACE) } else { patience };
+        let patience = if exited {
+            patience.min(GRACE)
+        } else {
+            patience
+        };
         // A program that never pauses runs out of time too.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Event::Late;
@@ -145,9 +163,12 @@ impl Output {
     }
 
     async fn look_at(&mut self, chunk: &Bytes) -> Result<()> {
-        let count = self.count.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
+        let count =
+            self.count.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
         if let Some(limit) = self.options.max_size.filter(|limit| count > *limit) {
-            return Err(self.fail(&format!("wrote more than {limit} bytes, its max_size")).await);
+            return Err(self
+                .fail(&format!("wrote more than {limit} bytes, its max_size"))
+                .await);
         }
         let magic = &self.options.magic.0;
         if self.head.len() < magic.len() {
@@ -158,7 +179,8 @@ impl Output {
             }
         }
         let keep = self.options.trailer.0.len();
-        self.tail.extend_from_slice(&chunk[chunk.len().saturating_sub(keep)..]);
+        self.tail
+            .extend_from_slice(&chunk[chunk.len().saturating_sub(keep)..]);
         let excess = self.tail.len().saturating_sub(keep);
         self.tail.drain(..excess);
         Ok(())
