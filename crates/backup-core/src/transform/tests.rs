@@ -85,7 +85,9 @@ fn stages() -> Vec<(Box<dyn Transform>, usize)> {
         (Box::new(Age::own(IDENTITY).expect("a good key")), 64 * 1024),
         #[cfg(feature = "sign")]
         (
-            Box::new(Sign::with(crate::SigningKey::generate().expect("random numbers"))),
+            Box::new(Sign::with(
+                crate::SigningKey::generate().expect("random numbers"),
+            )),
             256 * 1024,
         ),
     ]
