@@ -9,6 +9,7 @@ mod digest;
 mod document;
 mod error;
 mod event;
+mod forward;
 mod id;
 mod job;
 mod key;
