@@ -2,6 +2,7 @@
 
 mod catalog;
 mod chain;
+mod claims;
 mod clock;
 mod consume;
 mod copy;
@@ -38,6 +39,7 @@ pub mod transform;
 
 pub use catalog::{Catalog, Listed};
 pub use chain::{Finding, Head};
+pub use claims::{Claims, Taken};
 pub use clock::{Clock, SystemClock};
 pub use consume::{Publication, StreamReader};
 pub use digest::{Digest, Measure};
