@@ -178,7 +178,7 @@ pub async fn a_source_that_breaks_commits_nothing(fixture: &dyn SourceFixture) {
         .source(fixture.break_midway().await)
         .pipeline(Pipeline::unencrypted())
         .sink("sink", sink.clone())
-        .observer(vec![Arc::clone(&begun) as Arc<dyn Observer>])
+        .observer(Arc::clone(&begun))
         .build();
     let outcome = broken.expect("the kit's job is valid").run(RunOptions::default()).await;
     let error = match outcome {
