@@ -1,5 +1,6 @@
 //! Traits, pipeline, stored format and retention of the Lifebelt backup library.
 
+mod boxed;
 mod catalog;
 mod chain;
 mod claims;
