@@ -59,7 +59,10 @@ fn plan(c: &mut Criterion) {
     let policies: [(&str, Box<dyn RetentionPolicy>); 4] = [
         ("gfs utc", Box::new(Gfs::new(counts).unwrap())),
         ("gfs berlin", Box::new(berlin())),
-        ("gfs that keeps nearly all", Box::new(Gfs::new(many).unwrap())),
+        (
+            "gfs that keeps nearly all",
+            Box::new(Gfs::new(many).unwrap()),
+        ),
         ("any of four", Box::new(any.unwrap())),
     ];
     let (entries, now) = history();

@@ -168,7 +168,10 @@ mod tests {
                 objects.insert(key.clone(), body.clone());
             }
             if objects.contains_key(key) {
-                return Err(Error::new(ErrorKind::AlreadyExists, format!("{key} exists")));
+                return Err(Error::new(
+                    ErrorKind::AlreadyExists,
+                    format!("{key} exists"),
+                ));
             }
             let object = Object::new(key.clone(), body.len() as u64);
             objects.insert(key.clone(), body);
@@ -184,7 +187,10 @@ mod tests {
         }
 
         async fn stat(&self, at: &Locator) -> Result<Object> {
-            Err(Error::new(ErrorKind::Unsupported, format!("stat {}", at.key)))
+            Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("stat {}", at.key),
+            ))
         }
 
         async fn delete(&self, at: &Locator) -> Result<()> {
@@ -244,7 +250,8 @@ mod tests {
         let keys: Vec<_> = objects.keys().map(Key::as_str).collect();
         assert_eq!(keys[0], "orders/claims/20261121T020000Z.1");
         assert_eq!(keys.len(), 4);
-        let body: serde_json::Value = serde_json::from_slice(&objects.values().next().unwrap()[..]).unwrap();
+        let body: serde_json::Value =
+            serde_json::from_slice(&objects.values().next().unwrap()[..]).unwrap();
         assert_eq!(body["owner"], "a");
         assert_eq!(body["taken"], "2026-11-21T02:00:00Z");
         assert_eq!(body["until"], "2026-11-21T03:00:00Z");
@@ -289,7 +296,10 @@ mod tests {
         let shelf = Arc::new(Shelf::default());
         shelf.answer_lost.store(true, Ordering::Relaxed);
         let taken = claims(&shelf).take(SLOT, "a", two(), HOUR).await.unwrap();
-        assert!(!shelf.answer_lost.load(Ordering::Relaxed), "the fault fired");
+        assert!(
+            !shelf.answer_lost.load(Ordering::Relaxed),
+            "the fault fired"
+        );
         assert_eq!(taken, Taken::Won { attempt: 1 });
     }
 
@@ -308,7 +318,10 @@ mod tests {
     async fn a_sink_that_is_down_is_an_error_and_no_claim() {
         let shelf = Arc::new(Shelf::default());
         shelf.down.store(true, Ordering::Relaxed);
-        let error = claims(&shelf).take(SLOT, "a", two(), HOUR).await.unwrap_err();
+        let error = claims(&shelf)
+            .take(SLOT, "a", two(), HOUR)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains(SLOT));
     }

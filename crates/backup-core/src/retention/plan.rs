@@ -140,7 +140,11 @@ impl fmt::Display for Warning {
                 write!(f, "{id} is stamped before {after}, which it follows")
             }
             Self::Ambiguous(id) => write!(f, "{id} is there more than once"),
-            Self::Fork { sequence, id, other } => {
+            Self::Fork {
+                sequence,
+                id,
+                other,
+            } => {
                 write!(f, "{id} and {other} both have sequence {sequence}")
             }
             Self::Missing { id, needs } => write!(f, "{id} needs {needs}, which is not here"),
@@ -242,7 +246,8 @@ impl Serialize for Plan {
             until: Stamp,
             nearest_miss: &'a Option<Miss>,
         }
-        let (mut keep, mut delete, mut deferred, mut incomplete) = <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
+        let (mut keep, mut delete, mut deferred, mut incomplete) =
+            <(Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
         for Planned { id, verdict, .. } in &self.entries {
             match verdict {
                 Verdict::Keep(reasons) => keep.push(Keep { id, reasons }),

@@ -120,8 +120,18 @@ mod tests {
     #[test]
     fn what_is_no_span_is_refused() {
         for bad in [
-            "", "d", "30", "30 d", "-1d", "1.5d", "1d12h", "30D", "99999999999999999999d",
-            "18446744073709551615y", "+3d", "٣d",
+            "",
+            "d",
+            "30",
+            "30 d",
+            "-1d",
+            "1.5d",
+            "1d12h",
+            "30D",
+            "99999999999999999999d",
+            "18446744073709551615y",
+            "+3d",
+            "٣d",
         ] {
             let error = bad.parse::<Span>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
