@@ -1,7 +1,9 @@
 //! Traits, pipeline, stored format and retention of the Lifebelt backup library.
 
+mod boxed;
 mod catalog;
 mod chain;
+mod claims;
 mod clock;
 mod consume;
 mod copy;
@@ -23,6 +25,7 @@ mod record;
 mod restore;
 pub mod retention;
 mod secret;
+mod shared;
 mod signature;
 mod sink;
 mod source;
@@ -30,11 +33,14 @@ mod stream;
 mod sums;
 mod target;
 mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 pub mod transform;
 
 pub use catalog::{Catalog, Listed};
 pub use chain::{Finding, Head};
+pub use claims::{Claims, Taken};
 pub use clock::{Clock, SystemClock};
 pub use consume::{Publication, StreamReader};
 pub use digest::{Digest, Measure};

@@ -211,9 +211,7 @@ impl MemorySource {
     pub fn new<N: Into<String>, B: Into<Bytes>>(parts: impl IntoIterator<Item = (N, B)>) -> Self {
         let parts = parts.into_iter();
         Self {
-            parts: parts
-                .map(|(name, bytes)| (name.into(), bytes.into()))
-                .collect(),
+            parts: parts.map(|(name, bytes)| (name.into(), bytes.into())).collect(),
             facts: Facts::new(),
         }
     }
@@ -223,6 +221,11 @@ impl MemorySource {
     pub fn facts(mut self, facts: Facts) -> Self {
         self.facts = facts;
         self
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn contents(&self) -> (&[(String, Bytes)], &Facts) {
+        (&self.parts, &self.facts)
     }
 }
 
@@ -234,8 +237,7 @@ impl Source for MemorySource {
 
     async fn backup(&self, _request: &Request, out: &PartWriter) -> Result<Facts> {
         for (name, bytes) in &self.parts {
-            out.write(name, ByteStream::from_bytes(bytes.clone()))
-                .await?;
+            out.write(name, ByteStream::from_bytes(bytes.clone())).await?;
         }
         Ok(self.facts.clone())
     }
@@ -277,9 +279,14 @@ impl MemoryTarget {
         }
     }
 
-    /// What the last restore brought back, by name.
+    /// All that the last restore brought back, by name.
     pub fn parts(&self) -> BTreeMap<String, Bytes> {
         held(&self.parts).clone()
+    }
+
+    /// One part of it.
+    pub fn part(&self, name: &str) -> Option<Bytes> {
+        held(&self.parts).get(name).cloned()
     }
 }
 
@@ -364,10 +371,7 @@ mod tests {
         *held(&clock.0) = Duration::from_secs(59);
         let error = sink.delete(&(&key).into()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Locked);
-        assert!(
-            error.to_string().contains("1970-01-01T00:01:00Z"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("1970-01-01T00:01:00Z"), "{error}");
 
         *held(&clock.0) = Duration::from_secs(60);
         sink.delete(&(&key).into()).await.unwrap();
@@ -381,9 +385,6 @@ mod tests {
         let data = ByteStream::from_bytes("canary");
         sink.put(&key, data, &PutOptions::default()).await.unwrap();
         let source = MemorySource::new([("a", "canary")]);
-        assert_eq!(
-            format!("{sink:?} {source:?}"),
-            "MemorySink(1 objects) MemorySource(1 parts)"
-        );
+        assert_eq!(format!("{sink:?} {source:?}"), "MemorySink(1 objects) MemorySource(1 parts)");
     }
 }

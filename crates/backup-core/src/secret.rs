@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 /// A passphrase or the text of a private key: hidden in `Debug`, overwritten when dropped.
@@ -17,6 +18,13 @@ impl Secret {
     /// The text itself. Never log it, never put it into an error.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+/// From configuration.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
     }
 }
 

@@ -28,7 +28,8 @@ pub trait Sink: Debug + Display + Send + Sync + 'static {
 
     /// Reads an object, or the half-open byte `range` of it. Missing: `NotFound`.
     ///
-    /// A body that ends early ends in `Err`, never in `None`.
+    /// A body that ends early ends in `Err`, never in `None`. A range that reaches beyond the
+    /// object is [`Invalid`](crate::ErrorKind::Invalid): nobody gets fewer bytes than asked for.
     async fn get(&self, at: &Locator, range: Option<Range<u64>>) -> Result<ByteStream>;
 
     /// What is known of one object without reading it. Missing: `NotFound`.

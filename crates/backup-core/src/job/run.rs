@@ -7,7 +7,7 @@ use futures::future::join_all;
 use futures::{FutureExt, TryStreamExt};
 use serde_json::Map;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::Job;
@@ -108,7 +108,8 @@ pub struct Progress {
 pub struct Handle {
     progress: watch::Receiver<Progress>,
     cancel: watch::Sender<bool>,
-    task: JoinHandle<Result<Report>>,
+    /// `None` once its result was handed out.
+    task: Option<JoinHandle<Result<Report>>>,
 }
 
 impl Handle {
@@ -124,12 +125,20 @@ impl Handle {
         let _ = self.cancel.send(true);
     }
 
-    /// Waits for its end.
-    pub async fn wait(self) -> Result<Report> {
-        // The sender must outlive the run: a dropped one means "never cancelled" anyway.
-        let outcome = self.task.await;
-        outcome.map_err(|e| Error::new(ErrorKind::Other, "the run broke off").with_source(e))?
+    /// Waits for its end. The future may be dropped and asked for again, so that a caller can
+    /// wait for other things too, and then [`cancel`](Self::cancel). The result is given once.
+    pub async fn wait(&mut self) -> Result<Report> {
+        let Some(task) = &mut self.task else {
+            return Err(Error::new(ErrorKind::Other, "the run's result was taken already"));
+        };
+        let outcome = task.await;
+        self.task = None;
+        outcome.map_err(broke_off)?
     }
+}
+
+fn broke_off(error: JoinError) -> Error {
+    Error::new(ErrorKind::Other, "the run broke off").with_source(error)
 }
 
 #[derive(Debug)]
@@ -173,7 +182,7 @@ impl Job {
         Handle {
             progress,
             cancel,
-            task,
+            task: Some(task),
         }
     }
 
@@ -345,9 +354,12 @@ impl Job {
 
 impl Handle {
     /// [`wait`](Self::wait), but dropping the future ends the run.
-    async fn wait_or_cancel(self) -> Result<Report> {
-        let outcome = AbortOnDrop(self.task).await;
-        outcome.map_err(|e| Error::new(ErrorKind::Other, "the run broke off").with_source(e))?
+    async fn wait_or_cancel(mut self) -> Result<Report> {
+        let task = self.task.take().map(AbortOnDrop);
+        match task {
+            Some(task) => task.await.map_err(broke_off)?,
+            None => self.wait().await,
+        }
     }
 }
 

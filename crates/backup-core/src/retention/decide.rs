@@ -221,13 +221,15 @@ impl<'a> Planner<'a> {
                 if !stays(i, &self.marks) {
                     work.push(i);
                 }
-                self.marks[i]
-                    .reasons
-                    .push(if child.parent.as_ref() == Some(id) {
-                        Reason::ParentOf(child.id.clone())
-                    } else {
-                        Reason::NeededBy(child.id.clone())
-                    });
+                let reasons = &mut self.marks[i].reasons;
+                match reasons.last() {
+                    // Named twice: the parent comes first.
+                    Some(Reason::ParentOf(by) | Reason::NeededBy(by)) if *by == child.id => {}
+                    _ if child.parent.as_ref() == Some(id) => {
+                        reasons.push(Reason::ParentOf(child.id.clone()));
+                    }
+                    _ => reasons.push(Reason::NeededBy(child.id.clone())),
+                }
             }
         }
     }
@@ -289,7 +291,7 @@ impl<'a> Planner<'a> {
                 allowed,
             });
         }
-        // Without a sound one nothing is deleted. One stamped ahead of us is fresh.
+        // Without a sound one nothing is deleted.
         let newest = self
             .sound
             .first()

@@ -82,7 +82,7 @@ impl fmt::Display for Span {
         let (name, unit) = UNITS
             .iter()
             .filter(|(.., shown)| *shown)
-            .find(|(_, unit, _)| seconds > 0 && seconds % unit == 0)
+            .find(|(_, unit, _)| seconds > 0 && seconds.is_multiple_of(*unit))
             .map_or(("s", 1), |(name, unit, _)| (*name, *unit));
         write!(f, "{}{name}", seconds / unit)
     }

@@ -11,7 +11,7 @@ use ::age::x25519::{Identity, Recipient};
 use ::age::{DecryptError, Decryptor, Encryptor};
 
 use super::{Coding, Reader, Stage, StockCommand, Transform, guard};
-use crate::pipeline::thread::read_full;
+use crate::pipeline::thread::{self, read_full};
 use crate::time::Stamp;
 use crate::{Error, ErrorKind, Result, Secret};
 
@@ -19,6 +19,9 @@ use crate::{Error, ErrorKind, Result, Secret};
 ///
 /// Who encrypts needs public keys only, so a backup host cannot read what it wrote. To decode,
 /// give it an identity.
+///
+/// Runs on a thread of its own, about as fast as one core hashes, so that it never is what the
+/// others wait for; the stages around it share the remaining cores.
 #[derive(Clone)]
 pub struct Age {
     recipients: Vec<Recipient>,
@@ -182,13 +185,16 @@ impl Transform for Age {
             .wrap_output(coded.clone())
             .map_err(|e| failed(&e))?;
         coding.note("recipients", self.recipients());
-        Ok(Box::new(Sealing {
-            plain,
-            chunk: vec![0; CHUNK],
-            writer: Some(writer),
-            coded,
-            ready: Cursor::default(),
-        }))
+        Ok(Box::new(thread::pump(
+            "age",
+            Box::new(Sealing {
+                plain,
+                chunk: vec![0; CHUNK],
+                writer: Some(writer),
+                coded,
+                ready: Cursor::default(),
+            }),
+        )))
     }
 
     fn decode(&self, coded: Reader, coding: &Coding) -> Result<Reader> {
@@ -200,7 +206,8 @@ impl Transform for Age {
         }
         let age = self.clone();
         let coding = coding.clone();
-        Ok(guard::lazy(move || age.open(guard::input(coded), &coding)))
+        let open = move || age.open(guard::input(coded), &coding);
+        Ok(Box::new(thread::pump("unage", guard::lazy(open))))
     }
 
     fn can_decode(&self) -> bool {
@@ -212,7 +219,7 @@ impl Transform for Age {
     }
 
     fn memory(&self, _: usize) -> usize {
-        4 * (CHUNK + TAG) + 2 * MAX_HEADER as usize
+        (thread::SLOTS + 2) * crate::CHUNK + 4 * (CHUNK + TAG) + 2 * MAX_HEADER as usize
     }
 }
 
@@ -311,10 +318,11 @@ impl Write for Coded {
     }
 }
 
+/// Not to be read again after an error: it would go on. [`thread::pump`] never does.
 struct Sealing {
     plain: Reader,
     chunk: Vec<u8>,
-    /// `None` after the last chunk or an error.
+    /// `None` after the last chunk.
     writer: Option<StreamWriter<Coded>>,
     coded: Coded,
     ready: Cursor<Vec<u8>>,
@@ -347,5 +355,149 @@ impl<R: Read> Read for Opening<R> {
         self.0
             .read(buffer)
             .map_err(|e| guard::damage("the age stream", e).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transform::tests::{IDENTITY, decode, encode, read_all, sample, trickle};
+
+    fn own() -> Age {
+        Age::own(IDENTITY).unwrap()
+    }
+
+    #[test]
+    fn recipients_that_cannot_work_are_named() {
+        let refusal = |text: &str| Age::to([text]).unwrap_err().to_string();
+        assert!(refusal("age1garbage").contains("\"age1garbage\" is no age public key"));
+        assert!(refusal("age1yubikey1qwt50d05nh5vutpdzmlg5").contains("needs a plugin"));
+        assert!(refusal("ssh-ed25519 AAAA").contains("is no age public key"));
+        let secret = refusal(IDENTITY);
+        assert!(secret.contains("private key") && !secret.contains("GQ9778"));
+        let nobody = Age::to(Vec::<String>::new()).unwrap_err();
+        assert_eq!(nobody.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn a_recipient_given_twice_is_one() {
+        let key = own().recipients().remove(0);
+        let age = Age::to([key.as_str(), &format!(" {key}\n")]).unwrap();
+        assert_eq!(age.recipients(), [key]);
+    }
+
+    #[test]
+    fn an_identity_file_is_read_with_its_comments_and_never_shown() {
+        let pair = age_keygen(SystemTime::UNIX_EPOCH);
+        let text = pair.identity.expose();
+        assert!(text.starts_with("# created: 1970-01-01T00:00:00Z\n# public key: age1"));
+        let age = Age::to([&pair.recipient])
+            .unwrap()
+            .with_identity(text)
+            .unwrap();
+        let secret = text.lines().last().unwrap();
+        assert!(!format!("{age:?} {pair:?}").contains(&secret[20..]));
+
+        for bad in [
+            "",
+            "# only a comment\n",
+            "AGE-SECRET-KEY-1SECRET",
+            "secret\nsecret",
+        ] {
+            let error = Age::own(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(
+                !error.chain().to_lowercase().contains("secret-key-1secret"),
+                "{error}"
+            );
+        }
+        let error = Age::own(&format!("{text}oops")).unwrap_err();
+        assert!(error.to_string().contains("line 4"), "{error}");
+    }
+
+    #[test]
+    fn each_recipient_opens_it() {
+        let other = age_keygen(SystemTime::UNIX_EPOCH);
+        let mine = own().recipients().remove(0);
+        let both = Age::to([&mine, &other.recipient]).unwrap();
+        let coding = Coding::new(1);
+        let coded = read_all(both.encode(trickle(b"hello"), &coding).unwrap()).unwrap();
+        assert_eq!(
+            coding.notes()["recipients"],
+            serde_json::json!([mine, other.recipient])
+        );
+        for identity in [IDENTITY, other.identity.expose()] {
+            assert_eq!(
+                decode(&Age::own(identity).unwrap(), &coded).unwrap(),
+                b"hello"
+            );
+        }
+    }
+
+    #[test]
+    fn without_the_right_identity_it_is_denied_and_says_what_it_needs() {
+        let mine = own().recipients();
+        let coded = encode(&own(), b"hello");
+        let writer = Age::to(&mine).unwrap();
+        assert!(!writer.can_decode());
+        assert_eq!(
+            decode(&writer, &coded).unwrap_err().kind(),
+            ErrorKind::Denied
+        );
+
+        let other = age_keygen(SystemTime::UNIX_EPOCH);
+        let wrong = Age::own(other.identity.expose()).unwrap();
+        let coding = Coding::new(1);
+        coding.note("recipients", mine.clone());
+        let error = read_all(wrong.decode(trickle(&coded), &coding).unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        assert!(error.to_string().contains(&mine[0]), "{error}");
+        assert!(error.to_string().contains(&other.recipient), "{error}");
+        assert_eq!(
+            decode(&wrong, &coded).unwrap_err().kind(),
+            ErrorKind::Denied
+        );
+    }
+
+    #[test]
+    fn a_flip_anywhere_is_corrupt_when_the_recipients_are_known() {
+        let coding = Coding::new(1);
+        let coded = read_all(own().encode(trickle(&sample(70_000)), &coding).unwrap()).unwrap();
+        let header = coded.windows(5).position(|w| w == b"\n--- ").unwrap() + 70;
+        let places = (0..header).chain([CHUNK, coded.len() - 1]);
+        for at in places {
+            let mut flipped = coded.clone();
+            flipped[at] ^= 1;
+            let error = read_all(own().decode(trickle(&flipped), &coding).unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "at {at}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_without_end_is_refused_before_it_fills_memory() {
+        struct Endless(bool);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let mut line = &b"age-encryption.org/v1\n"[..];
+                if std::mem::replace(&mut self.0, false) {
+                    return line.read(buffer);
+                }
+                buffer.fill(b'x');
+                Ok(buffer.len())
+            }
+        }
+        let coding = Coding::new(1);
+        let error = read_all(own().decode(Box::new(Endless(true)), &coding).unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        for other in [
+            &b""[..],
+            b"PGDMP",
+            b"age-encryption.org/v2\n--- x\n0123456789abcdef",
+        ] {
+            assert_eq!(
+                decode(&own(), other).unwrap_err().kind(),
+                ErrorKind::Corrupt
+            );
+        }
     }
 }

@@ -222,3 +222,106 @@ impl Drop for Ordered {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(last: u8) -> impl FnMut(&mut Vec<u8>) -> Result<Option<u8>> {
+        let mut n = 0;
+        move |block| {
+            n += 1;
+            *block = vec![n; 3];
+            Ok((n <= last).then_some(n))
+        }
+    }
+
+    fn copy() -> Result<Work<u8>> {
+        Ok(Box::new(|_, block, result| {
+            std::mem::swap(block, result);
+            Ok(())
+        }))
+    }
+
+    fn read_all(mut reader: Reader) -> (Vec<u8>, Result<()>) {
+        let mut bytes = Vec::new();
+        let outcome = reader.read_to_end(&mut bytes);
+        (bytes, outcome.map(drop).map_err(Error::from))
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_blocks_though_work_ends_in_another() {
+        let (second_done, wait) = mpsc::channel();
+        let wait = Arc::new(Mutex::new(wait));
+        let worker = || {
+            let (second_done, wait) = (second_done.clone(), Arc::clone(&wait));
+            Ok(
+                Box::new(move |n: u8, block: &mut Vec<u8>, result: &mut Vec<u8>| {
+                    match n {
+                        1 => wait.lock().unwrap().recv().unwrap(),
+                        2 => second_done.send(()).unwrap(),
+                        _ => {}
+                    }
+                    std::mem::swap(block, result);
+                    Ok(())
+                }) as Work<u8>,
+            )
+        };
+        let (bytes, outcome) = read_all(map("test", 2, numbers(5), worker).unwrap());
+        outcome.unwrap();
+        assert_eq!(bytes, [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]);
+    }
+
+    #[test]
+    fn more_blocks_than_buffers_never_wait_for_each_other() {
+        for threads in [0, 1, 2, 5] {
+            let (bytes, outcome) = read_all(map("test", threads, numbers(200), copy).unwrap());
+            outcome.unwrap();
+            assert_eq!(bytes.len(), 600);
+        }
+    }
+
+    #[test]
+    fn empty_results_do_not_use_buffers_up() {
+        let nothing = || Ok(Box::new(|_: u8, _: &mut Vec<u8>, _: &mut Vec<u8>| Ok(())) as Work<u8>);
+        let (bytes, outcome) = read_all(map("test", 2, numbers(200), nothing).unwrap());
+        outcome.unwrap();
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn an_error_comes_after_all_earlier_results() {
+        let mut feed = numbers(9);
+        let feed = move |block: &mut Vec<u8>| match feed(block)? {
+            Some(4) => Err(Error::new(ErrorKind::Source, "disk on fire")),
+            next => Ok(next),
+        };
+        let (bytes, outcome) = read_all(map("test", 2, feed, copy).unwrap());
+        assert_eq!(bytes, [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Source);
+    }
+
+    #[test]
+    fn a_panic_of_a_worker_is_an_error_and_not_an_end() {
+        let worker = || {
+            Ok(Box::new(|n: u8, _: &mut Vec<u8>, _: &mut Vec<u8>| {
+                assert!(n < 3, "worker gives up, as this test wants");
+                Ok(())
+            }) as Work<u8>)
+        };
+        let (_, outcome) = read_all(map("test", 2, numbers(50), worker).unwrap());
+        assert!(outcome.unwrap_err().to_string().contains("panicked"));
+    }
+
+    #[test]
+    fn a_panic_of_the_input_is_an_error_and_not_an_end() {
+        let mut feed = numbers(9);
+        let feed = move |block: &mut Vec<u8>| {
+            let next = feed(block)?;
+            assert!(next < Some(3), "input gives up, as this test wants");
+            Ok(next)
+        };
+        let (_, outcome) = read_all(map("test", 2, feed, copy).unwrap());
+        assert!(outcome.unwrap_err().to_string().contains("panicked"));
+    }
+}

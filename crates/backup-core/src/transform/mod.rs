@@ -16,11 +16,20 @@ use crate::Result;
 mod age;
 #[cfg(any(feature = "zstd", feature = "gzip"))]
 mod frames;
+#[cfg(any(feature = "zstd", feature = "gzip", feature = "age"))]
 mod guard;
 #[cfg(feature = "gzip")]
 mod gzip;
 #[cfg(feature = "sign")]
 mod sign;
+#[cfg(all(
+    test,
+    feature = "zstd",
+    feature = "gzip",
+    feature = "age",
+    feature = "sign"
+))]
+mod tests;
 #[cfg(feature = "zstd")]
 mod zstd;
 

@@ -124,3 +124,64 @@ impl Read for Signing {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transform::tests::{read_all, sample, trickle};
+    use crate::{SigningKey, TrustedKeys, Verifier};
+
+    #[test]
+    fn the_note_is_a_signature_over_all_bytes() {
+        let key = SigningKey::generate().unwrap();
+        let trusted = TrustedKeys::new([key.public()]);
+        let sign = Sign::with(key);
+        for len in [0, 1, CHUNK, 3 * CHUNK + 1] {
+            let bytes = sample(len);
+            let coding = Coding::new(1);
+            let passed = read_all(sign.encode(trickle(&bytes), &coding).unwrap()).unwrap();
+            assert!(passed == bytes);
+            let notes = coding.notes();
+            let signature = notes["signature"].as_str().unwrap();
+            assert_eq!(trusted.verify(&bytes, signature).unwrap(), COMMENT);
+        }
+    }
+
+    #[test]
+    fn what_fails_is_not_signed() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(Error::new(ErrorKind::Source, "disk on fire").into())
+            }
+        }
+        let sign = Sign::with(SigningKey::generate().unwrap());
+        let coding = Coding::new(1);
+        let mut reader = sign.encode(Box::new(Broken), &coding).unwrap();
+        for _ in 0..2 {
+            reader.read(&mut [0]).unwrap_err();
+        }
+        assert!(coding.notes().is_empty());
+    }
+
+    #[test]
+    fn an_error_of_the_signer_is_the_stream_s() {
+        #[derive(Debug)]
+        struct Away;
+        impl Signer for Away {
+            fn sign_stream(&self, _: &mut dyn Read, _: &str) -> Result<String> {
+                Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "the token is not plugged in",
+                ))
+            }
+        }
+        for len in [0, 10 * CHUNK] {
+            let coding = Coding::new(1);
+            let reader = Sign::with(Away)
+                .encode(trickle(&sample(len)), &coding)
+                .unwrap();
+            assert_eq!(read_all(reader).unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The stores, places and targets in the box.
+
+use std::sync::Arc;
+
+use backup_core::{Result, Sink, Source, Target};
+use sink_fs::FsSink;
+use store_command::{Command, CommandTarget, FileTarget};
+
+use crate::Registry;
+use crate::config::Options;
+
+/// A registry with everything in the box.
+pub(crate) fn registry() -> Registry {
+    let mut registry = Registry::default();
+    registry
+        .sink("fs", fs)
+        .source("command", command)
+        .target("command", command_target);
+    registry
+}
+
+fn fs(options: &Options) -> Result<Arc<dyn Sink>> {
+    Ok(Arc::new(options.absolute("path").read::<FsSink>()?))
+}
+
+fn command(options: &Options) -> Result<Box<dyn Source>> {
+    let options = options.absolute("directory").reveal("env")?;
+    Ok(Box::new(options.read::<Command>()?))
+}
+
+/// A program that takes the bytes, or a file that gets them.
+fn command_target(options: &Options) -> Result<Box<dyn Target>> {
+    if options.text("path").is_some() {
+        return Ok(Box::new(options.absolute("path").read::<FileTarget>()?));
+    }
+    let options = options.absolute("directory").reveal("env")?;
+    Ok(Box::new(options.read::<CommandTarget>()?))
+}

@@ -1,0 +1,89 @@
+//! A line that moves, on a terminal only.
+
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use backup_core::{Event, Observer};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::Output;
+use crate::config::human;
+
+/// Shows how a job moves, and logs what happens to it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    plain: AtomicU64,
+    stored: AtomicU64,
+}
+
+/// The line, hidden unless stderr is a terminal and somebody wants to look at it.
+pub(crate) fn bar(output: Output) -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    let wanted = !output.quiet && !output.json && std::io::stderr().is_terminal();
+    bar.set_draw_target(if wanted {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    });
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4}  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+impl Progress {
+    pub(crate) fn new(bar: ProgressBar) -> Self {
+        Self {
+            bar,
+            plain: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
+        }
+    }
+
+    fn moved(&self, plain: u64, stored: u64) {
+        let plain = self.plain.fetch_add(plain, Relaxed) + plain;
+        let stored = self.stored.fetch_add(stored, Relaxed) + stored;
+        if self.bar.is_hidden() {
+            return;
+        }
+        let seconds = self.bar.elapsed().as_secs_f64().max(0.001);
+        let rate = (plain as f64 / seconds) as u64;
+        let ratio = plain as f64 / stored.max(1) as f64;
+        self.bar.set_message(format!(
+            "{} read, {} stored ({ratio:.1}x), {}/s",
+            human(plain),
+            human(stored),
+            human(rate),
+        ));
+    }
+}
+
+impl Observer for Progress {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Started { job, id } => {
+                self.bar.reset_elapsed();
+                self.bar.enable_steady_tick(Duration::from_millis(100));
+                tracing::info!(job, %id, "started");
+            }
+            Event::Progress { plain, stored, .. } => self.moved(*plain, *stored),
+            Event::PartStarted { part } => tracing::debug!(part, "part started"),
+            Event::PartFinished { part, plain, stored } => {
+                tracing::debug!(part, plain, stored, "part finished");
+            }
+            Event::SinkFailed { sink, error } => {
+                tracing::info!("sink `{sink}` failed: {}", error.chain());
+            }
+            Event::Committed { sink, id } => tracing::info!(sink, %id, "committed"),
+            Event::Warning { message } => tracing::warn!("{message}"),
+            Event::Verified { key } => {
+                self.bar.set_message(key.to_string());
+                tracing::debug!(%key, "verified");
+            }
+            Event::Deleted { sink, id } => tracing::info!(sink, %id, "deleted"),
+            _ => {}
+        }
+    }
+}
