@@ -1,5 +1,7 @@
 //! The folder sink on real file systems: full, failing, raced for and shared.
 
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

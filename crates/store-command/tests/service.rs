@@ -1,5 +1,7 @@
 //! Real programs that fail in every way that programs do.
 
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
