@@ -1,1 +1,10 @@
-//! x
+#![doc = include_str!("../README.md")]
+
+pub use backup_core::*;
+
+#[cfg(feature = "command")]
+pub use store_command as command;
+#[cfg(feature = "files")]
+pub use store_files as files;
+#[cfg(feature = "fs")]
+pub use sink_fs as fs;

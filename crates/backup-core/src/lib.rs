@@ -25,6 +25,7 @@ mod record;
 mod restore;
 pub mod retention;
 mod secret;
+mod shared;
 mod signature;
 mod sink;
 mod source;

@@ -20,6 +20,8 @@
 
 pub mod faults;
 pub mod sink;
+pub mod source;
+pub mod target;
 pub mod transform;
 
 #[cfg(test)]
@@ -30,6 +32,10 @@ pub mod __private;
 
 #[doc(inline)]
 pub use crate::__sink_kit as sink;
+#[doc(inline)]
+pub use crate::__source_kit as source;
+#[doc(inline)]
+pub use crate::__target_kit as target;
 #[doc(inline)]
 pub use crate::__transform_kit as transform;
 
@@ -93,6 +99,30 @@ macro_rules! __transform_kit {
     };
 }
 
+/// The conformance kit of a [`Source`](crate::Source): `source!(name, async { MyFixture::new() })`
+/// with a [`SourceFixture`](source::SourceFixture).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __source_kit {
+    ($(#[$attribute:meta])* $name:ident, $fixture:expr $(,)?) => {
+        $crate::__source_cases! { $crate::__kit {
+            $crate::__store_case, source [$(#[$attribute])*] $name ($fixture)
+        } }
+    };
+}
+
+/// The conformance kit of a [`Target`](crate::Target): `target!(name, async { MyFixture::new() })`
+/// with a [`TargetFixture`](target::TargetFixture).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __target_kit {
+    ($(#[$attribute:meta])* $name:ident, $fixture:expr $(,)?) => {
+        $crate::__target_cases! { $crate::__kit {
+            $crate::__store_case, target [$(#[$attribute])*] $name ($fixture)
+        } }
+    };
+}
+
 /// A module with one test for each case.
 #[doc(hidden)]
 #[macro_export]
@@ -115,6 +145,22 @@ macro_rules! __async_case {
         async fn $case() {
             $crate::testing::__private::within_minutes(async {
                 let fixture = $fixture.await.into();
+                $crate::testing::$kit::$case(&fixture).await;
+            })
+            .await;
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __store_case {
+    ($kit:ident $case:ident [$($attribute:tt)*] $fixture:tt) => {
+        #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $($attribute)*
+        async fn $case() {
+            $crate::testing::__private::within_minutes(async {
+                let fixture = $fixture.await;
                 $crate::testing::$kit::$case(&fixture).await;
             })
             .await;

@@ -3,6 +3,8 @@
 use std::panic::AssertUnwindSafe;
 
 mod sink;
+mod source;
+mod target;
 mod transform;
 
 /// Whether the body panics.
