@@ -195,9 +195,9 @@ pub(crate) struct Which {
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, id = "what", args = ["backup", "all"])]
 pub(crate) struct Verify {
     /// An id, the beginning of one, a label, or a job: then all its backups
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) backup: Option<String>,
     /// Every backup of every job
     #[arg(long)]
