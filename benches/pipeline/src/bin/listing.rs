@@ -73,7 +73,12 @@ fn multiply(job: &Path, first: &Id, count: usize, signer: &dyn Signer) {
         bytes = manifest.to_bytes().expect("JSON");
         let folder = job.join(id.as_str());
         fs::create_dir(&folder).expect("a new folder");
-        for name in ["rows.csv.age", "RESTORE.md", "SHA256SUMS", "SHA256SUMS.minisig"] {
+        for name in [
+            "rows.csv.age",
+            "RESTORE.md",
+            "SHA256SUMS",
+            "SHA256SUMS.minisig",
+        ] {
             fs::write(folder.join(name), read(name)).expect("a file");
         }
         let comment = format!("lifebelt 1 hourly/{id}/manifest.json");
