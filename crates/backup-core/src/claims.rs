@@ -197,11 +197,15 @@ mod tests {
             panic!("a claim is never deleted: {}", at.key);
         }
 
-        fn list(&self, _: &Key) -> BoxStream<'_, Result<Object>> {
+        fn list(&self, _: Option<&Key>) -> BoxStream<'_, Result<Object>> {
             futures::stream::empty().boxed()
         }
 
-        fn versions(&self, prefix: &Key) -> BoxStream<'_, Result<Object>> {
+        fn children(&self, _: Option<&Key>) -> BoxStream<'_, Result<String>> {
+            futures::stream::empty().boxed()
+        }
+
+        fn versions(&self, prefix: Option<&Key>) -> BoxStream<'_, Result<Object>> {
             self.list(prefix)
         }
 
