@@ -33,7 +33,10 @@ async fn three(keys: &Keys) -> Three {
 
 impl Three {
     fn at(&self, n: usize) -> std::path::PathBuf {
-        self.folder.path().join("sink/orders").join(self.ids[n].as_str())
+        self.folder
+            .path()
+            .join("sink/orders")
+            .join(self.ids[n].as_str())
     }
 
     async fn findings(&self) -> Vec<Finding> {
@@ -65,30 +68,62 @@ async fn a_removed_newest_manifest_is_reported_and_latest_is_no_older_one() {
     let three = three(&Keys::new()).await;
     fs::remove_file(three.at(2).join("manifest.json")).unwrap();
     let findings = three.findings().await;
-    assert!(matches!(&findings[..], [Finding::RolledBack { found: 2, .. }]), "{findings:?}");
-    assert_eq!(three.job.find("latest").await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert!(
+        matches!(&findings[..], [Finding::RolledBack { found: 2, .. }]),
+        "{findings:?}"
+    );
+    assert_eq!(
+        three.job.find("latest").await.unwrap_err().kind(),
+        ErrorKind::Corrupt
+    );
     // By its own name an older one is still restored.
-    let older = three.job.find(three.ids[1].as_str()).await.unwrap().manifest.id.clone();
-    three.job.restore(&older, &MemoryTarget::new(), RestoreRequest::default()).await.unwrap();
+    let older = three
+        .job
+        .find(three.ids[1].as_str())
+        .await
+        .unwrap()
+        .manifest
+        .id
+        .clone();
+    three
+        .job
+        .restore(&older, &MemoryTarget::new(), RestoreRequest::default())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn a_rolled_back_sink_is_reported_stops_pruning_and_stays_reported() {
     let keys = Keys::new();
     let three = three(&keys).await;
-    let (sink, earlier) = (three.folder.path().join("sink"), three.folder.path().join("earlier"));
+    let (sink, earlier) = (
+        three.folder.path().join("sink"),
+        three.folder.path().join("earlier"),
+    );
     copy_all(&sink, &earlier);
     three.job.run(RunOptions::default()).await.unwrap();
     fs::remove_dir_all(&sink).unwrap();
     fs::rename(&earlier, &sink).unwrap();
-    assert!(matches!(&three.findings().await[..], [Finding::RolledBack { found: 3, .. }]));
+    assert!(matches!(
+        &three.findings().await[..],
+        [Finding::RolledBack { found: 3, .. }]
+    ));
     let refused = three.job.prune(&PruneOptions::default()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused);
-    assert!(refused.chain().contains("rolled back"), "{}", refused.chain());
+    assert!(
+        refused.chain().contains("rolled back"),
+        "{}",
+        refused.chain()
+    );
     // The next backup does not take the lost number, so the hole stays visible.
     let next = three.job.run(RunOptions::default()).await.unwrap();
     assert_eq!(next.sequence, 5);
-    assert!(three.findings().await.contains(&Finding::Gap { first: 4, last: 4 }));
+    assert!(
+        three
+            .findings()
+            .await
+            .contains(&Finding::Gap { first: 4, last: 4 })
+    );
 }
 
 #[tokio::test]
@@ -99,7 +134,11 @@ async fn a_gap_is_reported_unless_a_prune_record_covers_it() {
     assert_eq!(three.findings().await, [Finding::Gap { first: 2, last: 2 }]);
     fs::rename(&hidden, three.at(1)).unwrap();
 
-    let pruned = three.job.prune(&PruneOptions::default().max_deletes(1)).await.unwrap();
+    let pruned = three
+        .job
+        .prune(&PruneOptions::default().max_deletes(1))
+        .await
+        .unwrap();
     assert_eq!(pruned[0].deleted, [three.ids[0].clone()]);
     assert!(!three.at(0).exists());
     assert_eq!(three.findings().await, []);

@@ -28,7 +28,10 @@ fn panics_async(body: impl Future<Output = ()>) -> bool {
 fn cases_in(source: &str) -> Vec<&str> {
     let names = source.lines().filter_map(|line| {
         let line = line.strip_prefix("pub ")?;
-        let line = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
+        let line = line
+            .strip_prefix("async ")
+            .unwrap_or(line)
+            .strip_prefix("fn ")?;
         let (name, arguments) = line.split_once('(')?;
         arguments.starts_with("fixture: &").then_some(name)
     });
@@ -36,11 +39,7 @@ fn cases_in(source: &str) -> Vec<&str> {
 }
 
 /// Asserts that the list has every case of these files, and that `broken` makes each fail.
-fn assert_each_case_can_fail(
-    listed: &[&str],
-    files: &[&str],
-    fails: impl Fn(&str) -> Vec<bool>,
-) {
+fn assert_each_case_can_fail(listed: &[&str], files: &[&str], fails: impl Fn(&str) -> Vec<bool>) {
     let mut written: Vec<&str> = files.iter().flat_map(|file| cases_in(file)).collect();
     let mut sorted = listed.to_vec();
     written.sort_unstable();
