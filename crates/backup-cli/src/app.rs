@@ -172,11 +172,18 @@ mod tests {
             Ok(Box::new(MemorySource::new([(topic, "7,anvil")])))
         });
         let run = |registry: &Registry, verb: &[&str]| {
-            let arguments = ["tool", "-c", file.to_str().unwrap()].iter().chain(verb);
-            parsed(arguments.map(OsString::from).collect(), registry)
+            let arguments = [&["tool", "-c", file.to_str().unwrap()], verb].concat();
+            parsed(
+                arguments.into_iter().map(OsString::from).collect(),
+                registry,
+            )
         };
         assert_eq!(run(&registry, &["run", "topics"]), Exit::Ok);
         assert_eq!(run(&registry, &["verify", "topics"]), Exit::Ok);
-        assert_eq!(run(&crate::builtin::registry(), &["ls"]), Exit::Usage, "a stock program");
+        assert_eq!(
+            run(&crate::builtin::registry(), &["ls"]),
+            Exit::Usage,
+            "a stock program"
+        );
     }
 }
