@@ -25,7 +25,6 @@ mod record;
 mod restore;
 pub mod retention;
 mod secret;
-mod shared;
 mod signature;
 mod sink;
 mod source;
