@@ -2,9 +2,9 @@
 
 pub use backup_core::*;
 
+#[cfg(feature = "fs")]
+pub use sink_fs as fs;
 #[cfg(feature = "command")]
 pub use store_command as command;
 #[cfg(feature = "files")]
 pub use store_files as files;
-#[cfg(feature = "fs")]
-pub use sink_fs as fs;

@@ -38,7 +38,9 @@ impl Stored {
     fn objects(&self, id: &Id) -> BTreeMap<String, PathBuf> {
         let folder = self.root.join("orders").join(id.as_str());
         let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-        files.map(|f| (f.file_name().into_string().unwrap(), f.path())).collect()
+        files
+            .map(|f| (f.file_name().into_string().unwrap(), f.path()))
+            .collect()
     }
 
     /// Verify and restore both refuse, name the object, and the target is as it was.
@@ -46,21 +48,43 @@ impl Stored {
         let name = format!("orders/{id}/{object}");
         let verified = self.job.verify(id, None).await.unwrap();
         let problems = &verified[0].problems;
+        // A signature and what it signs vouch for each other: then both are named.
+        let named = format!("`{name}`");
         assert!(
-            problems.iter().any(|p| p.key.as_str() == name && p.error.kind() == ErrorKind::Corrupt),
+            problems
+                .iter()
+                .any(|p| p.error.kind() == ErrorKind::Corrupt && p.error.chain().contains(&named)),
             "{how} of {name}: verify found {problems:?}"
         );
         let target = MemoryTarget::new();
-        let restored = self.job.restore(id, &target, RestoreRequest::default()).await;
+        let restored = self
+            .job
+            .restore(id, &target, RestoreRequest::default())
+            .await;
         let error = restored.expect_err(&format!("{how} of {name} was restored"));
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{how} of {name}: {error:?}");
-        assert!(error.chain().contains(&name), "{how} of {name}: {}", error.chain());
-        assert!(target.parts().is_empty(), "{how} of {name} reached the target");
+        assert_eq!(
+            error.kind(),
+            ErrorKind::Corrupt,
+            "{how} of {name}: {error:?}"
+        );
+        assert!(
+            error.chain().contains(&name),
+            "{how} of {name}: {}",
+            error.chain()
+        );
+        assert!(
+            target.parts().is_empty(),
+            "{how} of {name} reached the target"
+        );
     }
 
     async fn is_whole(&self, id: &Id) {
         let verified = self.job.verify(id, None).await.unwrap();
-        assert!(verified[0].problems.is_empty(), "{:?}", verified[0].problems);
+        assert!(
+            verified[0].problems.is_empty(),
+            "{:?}",
+            verified[0].problems
+        );
     }
 }
 
@@ -79,10 +103,14 @@ async fn every_changed_byte_and_every_truncation_is_refused() {
             let mut changed = whole.clone();
             changed[at] ^= 1 << (at % 8);
             put(&path, &changed);
-            stored.refuses(id, &object, &format!("a changed byte at {at}")).await;
+            stored
+                .refuses(id, &object, &format!("a changed byte at {at}"))
+                .await;
             changes += 1;
             put(&path, &whole[..at]);
-            stored.refuses(id, &object, &format!("a truncation to {at}")).await;
+            stored
+                .refuses(id, &object, &format!("a truncation to {at}"))
+                .await;
             truncations += 1;
         }
         let longer = [whole.as_slice(), b"\n"].concat();
@@ -99,7 +127,10 @@ async fn every_changed_byte_and_every_truncation_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_of_another_backup_are_refused_as_damage() {
     let stored = Stored::new().await;
-    let (first, second) = (stored.objects(&stored.ids[0]), stored.objects(&stored.ids[1]));
+    let (first, second) = (
+        stored.objects(&stored.ids[0]),
+        stored.objects(&stored.ids[1]),
+    );
     let mut swaps = 0;
     for (object, path) in &second {
         let (own, other) = (fs::read(path).unwrap(), fs::read(&first[object]).unwrap());
@@ -116,10 +147,18 @@ async fn objects_of_another_backup_are_refused_as_damage() {
         put(path, &own);
     }
     // A manifest together with everything that vouches for it is still another backup's.
-    for object in ["manifest.json", "manifest.json.minisig", "SHA256SUMS", "SHA256SUMS.minisig", "RESTORE.md"] {
+    for object in [
+        "manifest.json",
+        "manifest.json.minisig",
+        "SHA256SUMS",
+        "SHA256SUMS.minisig",
+        "RESTORE.md",
+    ] {
         put(&second[object], &fs::read(&first[object]).unwrap());
     }
-    stored.refuses(&stored.ids[1], "manifest.json", "a swap of all documents").await;
+    stored
+        .refuses(&stored.ids[1], "manifest.json", "a swap of all documents")
+        .await;
     println!("damage: {swaps} swaps, all refused");
 }
 
@@ -127,7 +166,11 @@ async fn objects_of_another_backup_are_refused_as_damage() {
 async fn a_stranger_in_the_folder_is_damage_that_verify_names() {
     let stored = Stored::new().await;
     let id = &stored.ids[0];
-    let path = stored.root.join("orders").join(id.as_str()).join("notes.txt");
+    let path = stored
+        .root
+        .join("orders")
+        .join(id.as_str())
+        .join("notes.txt");
     put(&path, b"hello");
     let verified = stored.job.verify(id, None).await.unwrap();
     assert_eq!(verified[0].problems.len(), 1);
@@ -138,12 +181,22 @@ async fn a_stranger_in_the_folder_is_damage_that_verify_names() {
 async fn keys_that_are_not_trusted_sign_damage() {
     let (folder, keys, others) = (tempfile::tempdir().unwrap(), Keys::new(), Keys::new());
     let source = || MemorySource::new([("rows.csv", "1,anvil\n")]);
-    let writer = job("orders", &keys, folder.path()).source(source()).build().unwrap();
+    let writer = job("orders", &keys, folder.path())
+        .source(source())
+        .build()
+        .unwrap();
     let id = writer.run(RunOptions::default()).await.unwrap().id;
-    let pipeline = keys.pipeline().trust(TrustedKeys::new([others.signing.public()]));
-    let reader = job("orders", &keys, folder.path()).pipeline(pipeline).build().unwrap();
+    let pipeline = keys
+        .pipeline()
+        .trust(TrustedKeys::new([others.signing.public()]));
+    let reader = job("orders", &keys, folder.path())
+        .pipeline(pipeline)
+        .build()
+        .unwrap();
     let verified = reader.verify(&id, None).await.unwrap();
     assert_eq!(verified[0].problems[0].key.name(), "manifest.json");
-    let restored = reader.restore(&id, &MemoryTarget::new(), RestoreRequest::default()).await;
+    let restored = reader
+        .restore(&id, &MemoryTarget::new(), RestoreRequest::default())
+        .await;
     assert_eq!(restored.unwrap_err().kind(), ErrorKind::Corrupt);
 }

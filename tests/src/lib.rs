@@ -29,7 +29,9 @@ impl Keys {
     /// zstd, age, every part and every document signed, nothing unsigned accepted.
     pub fn pipeline(&self) -> Pipeline {
         let age = Age::to([&self.age.recipient]).expect("a fresh recipient");
-        let age = age.with_identity(self.age.identity.expose()).expect("a fresh identity");
+        let age = age
+            .with_identity(self.age.identity.expose())
+            .expect("a fresh identity");
         Pipeline::encrypted(age)
             .compress(Zstd::level(3))
             .sign_parts(Sign::with(self.signing.clone()))
@@ -46,5 +48,7 @@ impl Default for Keys {
 
 /// A job with one sink, a folder.
 pub fn job(name: &str, keys: &Keys, folder: &Path) -> JobBuilder {
-    Job::builder(name).pipeline(keys.pipeline()).sink("disk", FsSink::new(folder))
+    Job::builder(name)
+        .pipeline(keys.pipeline())
+        .sink("disk", FsSink::new(folder))
 }

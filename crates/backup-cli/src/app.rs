@@ -22,7 +22,9 @@ use crate::{Registry, logging, progress, verbs};
 /// exit code 2.
 pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>, registry: &Registry) -> ExitCode {
     panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or(String::new(), |at| format!(" at {at}"));
+        let place = info
+            .location()
+            .map_or(String::new(), |at| format!(" at {at}"));
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or(payload.downcast_ref::<String>().map(String::as_str));
@@ -48,7 +50,10 @@ fn parsed(arguments: Vec<OsString>, registry: &Registry) -> Exit {
             return Exit::Usage;
         }
         Err(error) => {
-            say(&format!("{}; `lifebelt --help` says more", usage_line(&error)));
+            say(&format!(
+                "{}; `lifebelt --help` says more",
+                usage_line(&error)
+            ));
             return Exit::Usage;
         }
     };

@@ -28,7 +28,13 @@ Results go to stdout, everything else to stderr. `lifebelt VERB --help` says mor
 #[command(subcommand_help_heading = "Verbs")]
 pub(crate) struct Cli {
     /// The configuration [default: ./lifebelt.toml, then /etc/lifebelt/lifebelt.toml]
-    #[arg(short, long, global = true, value_name = "FILE", env = "LIFEBELT_CONFIG")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "LIFEBELT_CONFIG"
+    )]
     pub(crate) config: Option<PathBuf>,
 
     #[command(flatten)]
@@ -46,7 +52,13 @@ pub(crate) struct Output {
     pub(crate) json: bool,
 
     /// The form of log lines on stderr
-    #[arg(long, global = true, value_name = "FORM", value_enum, default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORM",
+        value_enum,
+        default_value = "text"
+    )]
     pub(crate) log_format: LogFormat,
 
     /// Say more; twice: everything. LIFEBELT_LOG and RUST_LOG choose by module
@@ -183,9 +195,9 @@ pub(crate) struct Which {
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, id = "what", args = ["backup", "all"])]
 pub(crate) struct Verify {
     /// An id, the beginning of one, a label, or a job: then all its backups
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) backup: Option<String>,
     /// Every backup of every job
     #[arg(long)]

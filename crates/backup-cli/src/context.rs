@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use backup_core::transform::{Age, Gzip, Sign, Zstd};
 use backup_core::{
-    Backup, Error, ErrorKind, Id, Job, Pipeline, PublicKey, Result, Signer, SigningKey,
-    TrustedKeys,
+    Backup, Error, ErrorKind, Id, Job, Pipeline, PublicKey, Result, Signer, SigningKey, TrustedKeys,
 };
 use indicatif::ProgressBar;
 
@@ -69,7 +68,8 @@ impl Context<'_> {
             ));
         };
         let pipeline = self.pipeline(name, config, purpose)?;
-        let assemble = |threads| self.assemble(name, config, purpose, production, &pipeline, threads);
+        let assemble =
+            |threads| self.assemble(name, config, purpose, production, &pipeline, threads);
         if let Some(threads) = config.threads {
             return assemble(threads);
         }
@@ -307,6 +307,9 @@ struct Nobody;
 
 impl Signer for Nobody {
     fn sign_stream(&self, _: &mut dyn Read, _: &str) -> Result<String> {
-        Err(Error::new(ErrorKind::Invalid, "this host has no signing key"))
+        Err(Error::new(
+            ErrorKind::Invalid,
+            "this host has no signing key",
+        ))
     }
 }

@@ -58,9 +58,10 @@ pub(crate) fn of_error(error: &Error, verb: &str) -> Exit {
 /// What one could do about it, where the line itself does not say.
 pub(crate) fn hint(error: &Error, verb: &str) -> Option<&'static str> {
     Some(match (error.kind(), verb) {
-        (ErrorKind::NotFound, "show" | "why" | "verify" | "restore" | "fetch" | "hold" | "release") => {
-            "`lifebelt ls` lists what there is"
-        }
+        (
+            ErrorKind::NotFound,
+            "show" | "why" | "verify" | "restore" | "fetch" | "hold" | "release",
+        ) => "`lifebelt ls` lists what there is",
         (ErrorKind::Denied, "restore" | "fetch") => {
             "decrypting needs keys.identity_file; `lifebelt doctor` checks keys and rights"
         }

@@ -109,7 +109,10 @@ mod tests {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         assert!(overlap(&text(&data), &text(&data.join("new/deep"))));
         assert!(overlap(&text(&data), &text(dir.path())));
-        assert!(overlap(&text(&data), &text(&link.join("x"))), "through a link");
+        assert!(
+            overlap(&text(&data), &text(&link.join("x"))),
+            "through a link"
+        );
         assert!(!overlap(&text(&data), &text(&dir.path().join("data-2"))));
     }
 

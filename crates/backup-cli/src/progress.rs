@@ -70,7 +70,11 @@ impl Observer for Progress {
             }
             Event::Progress { plain, stored, .. } => self.moved(*plain, *stored),
             Event::PartStarted { part } => tracing::debug!(part, "part started"),
-            Event::PartFinished { part, plain, stored } => {
+            Event::PartFinished {
+                part,
+                plain,
+                stored,
+            } => {
                 tracing::debug!(part, plain, stored, "part finished");
             }
             Event::SinkFailed { sink, error } => {

@@ -15,10 +15,16 @@ fn an_occupied_target_is_replaced_only_by_name() {
         "lifebelt: `out` holds a file of 8 bytes: restore elsewhere, or repeat its name to \
          replace it: --overwrite out\n"
     );
-    place.run(&["restore", "orders", "--to", "out", "--overwrite", "other"]).ends(6);
-    place.run(&["restore", "orders", "--to", "out", "--force"]).ends(6);
+    place
+        .run(&["restore", "orders", "--to", "out", "--overwrite", "other"])
+        .ends(6);
+    place
+        .run(&["restore", "orders", "--to", "out", "--force"])
+        .ends(6);
     assert_eq!(place.read("out"), "precious");
-    place.run(&["restore", "orders", "--to", "out", "--overwrite", "out"]).ends(0);
+    place
+        .run(&["restore", "orders", "--to", "out", "--overwrite", "out"])
+        .ends(0);
     assert_eq!(place.read("out"), place.read("data"));
 }
 
@@ -29,7 +35,16 @@ fn production_wants_both(place: &Place, run: impl Fn(&[&str]) -> Said) {
         run(&all).ends(6);
         assert!(!place.path("out").exists());
     }
-    run(&["restore", "orders", "--to", "out", "--force", "--overwrite", "out"]).ends(0);
+    run(&[
+        "restore",
+        "orders",
+        "--to",
+        "out",
+        "--force",
+        "--overwrite",
+        "out",
+    ])
+    .ends(0);
     assert_eq!(place.read("out"), place.read("data"));
 }
 
@@ -38,7 +53,12 @@ fn the_environment_makes_production() {
     let place = Place::new();
     place.backup();
     production_wants_both(&place, |arguments| {
-        place.command(arguments).env("ENV", "production").output().unwrap().into()
+        place
+            .command(arguments)
+            .env("ENV", "production")
+            .output()
+            .unwrap()
+            .into()
     });
 }
 
@@ -57,9 +77,20 @@ fn nobody_restores_over_backups() {
     let before = place.files("local");
     for to in ["local", "local/orders/new", "."] {
         let said = place
-            .run(&["restore", "orders", "--to", to, "--force", "--overwrite", to])
+            .run(&[
+                "restore",
+                "orders",
+                "--to",
+                to,
+                "--force",
+                "--overwrite",
+                to,
+            ])
             .ends(6);
-        assert!(said.err.contains("keeps backups; restore elsewhere"), "{said:?}");
+        assert!(
+            said.err.contains("keeps backups; restore elsewhere"),
+            "{said:?}"
+        );
     }
     assert_eq!(place.files("local"), before);
 }
@@ -69,11 +100,19 @@ fn a_writer_does_not_run_beside_an_identity() {
     let place = Place::new();
     place.prepend("role = \"writer\"");
     let said = place.run(&["run", "orders"]).ends(1);
-    assert!(said.err.contains("keys.identity_file: a writer must not hold what decrypts"), "{said:?}");
+    assert!(
+        said.err
+            .contains("keys.identity_file: a writer must not hold what decrypts"),
+        "{said:?}"
+    );
 
     place.edit("identity_file = \"keys/identity.txt\"\n", "");
     let said = place.run(&["run", "orders"]).ends(6);
-    assert!(said.err.contains("keys/identity.txt is on this host, whose role is writer"), "{said:?}");
+    assert!(
+        said.err
+            .contains("keys/identity.txt is on this host, whose role is writer"),
+        "{said:?}"
+    );
     assert!(place.files("local").is_empty());
 
     std::fs::rename(place.path("keys/identity.txt"), place.path("elsewhere.txt")).unwrap();
@@ -89,11 +128,21 @@ fn a_writer_does_not_run_beside_an_identity() {
 fn a_misspelt_target_is_not_a_new_folder() {
     let place = Place::new();
     place.backup();
-    place.edit("[jobs.orders]", "[targets.scratch]\ntype = \"command\"\npath = \"scratch.out\"\n[jobs.orders]");
+    place.edit(
+        "[jobs.orders]",
+        "[targets.scratch]\ntype = \"command\"\npath = \"scratch.out\"\n[jobs.orders]",
+    );
     let said = place.run(&["restore", "orders", "--to", "scrtach"]).ends(1);
-    assert!(said.err.contains("did you mean \"scratch\"? A path is \"./scrtach\""), "{said:?}");
+    assert!(
+        said.err
+            .contains("did you mean \"scratch\"? A path is \"./scrtach\""),
+        "{said:?}"
+    );
     let said = place.run(&["restore", "orders"]).ends(1);
-    assert_eq!(said.err, "lifebelt: say where to restore: --to PATH, or --to scratch\n");
+    assert_eq!(
+        said.err,
+        "lifebelt: say where to restore: --to PATH, or --to scratch\n"
+    );
     place.run(&["restore", "orders", "--to", "scratch"]).ends(0);
     assert_eq!(place.read("scratch.out"), place.read("data"));
 }
@@ -108,8 +157,16 @@ fn a_program_as_target_gets_the_bytes() {
     );
     let said = place.run(&["restore", "orders", "--to", "program"]);
     if said.code == 6 {
-        let name = said.err.split("--overwrite ").nth(1).unwrap().trim().trim_matches('\'');
-        place.run(&["restore", "orders", "--to", "program", "--overwrite", name]).ends(0);
+        let name = said
+            .err
+            .split("--overwrite ")
+            .nth(1)
+            .unwrap()
+            .trim()
+            .trim_matches('\'');
+        place
+            .run(&["restore", "orders", "--to", "program", "--overwrite", name])
+            .ends(0);
     }
     assert_eq!(place.read("got"), place.read("data"));
 }

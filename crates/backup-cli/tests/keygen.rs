@@ -13,13 +13,25 @@ fn stock_tools_know_the_keys() {
     let place = Place::empty();
     let dir = place.path("keys");
     let shell = |script: &str| {
-        let output = Command::new("sh").args(["-ec", script]).current_dir(&dir).output().unwrap();
+        let output = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(&dir)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{script}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(shell("age-keygen -y identity.txt"), place.read("keys/recipient.txt"));
-    assert_eq!(shell("echo hello | age -R recipient.txt | age -d -i identity.txt"), "hello\n");
-    shell("echo hello > note && minisign -S -W -s minisign.key -m note && minisign -V -p minisign.pub -m note");
+    assert_eq!(
+        shell("age-keygen -y identity.txt"),
+        place.read("keys/recipient.txt")
+    );
+    assert_eq!(
+        shell("echo hello | age -R recipient.txt | age -d -i identity.txt"),
+        "hello\n"
+    );
+    shell(
+        "echo hello > note && minisign -S -W -s minisign.key -m note && minisign -V -p minisign.pub -m note",
+    );
 }
 
 #[test]
@@ -27,7 +39,13 @@ fn only_the_owner_can_read_keys() {
     let place = Place::empty();
     let mode = |name: &str| place.path(name).metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode("keys"), 0o700);
-    for name in ["identity.txt", "recipient.txt", "minisign.key", "minisign.pub", "recovery-sheet.md"] {
+    for name in [
+        "identity.txt",
+        "recipient.txt",
+        "minisign.key",
+        "minisign.pub",
+        "recovery-sheet.md",
+    ] {
         assert_eq!(mode(&format!("keys/{name}")), 0o600, "{name}");
     }
 }
@@ -58,18 +76,33 @@ fn a_passphrase_protects_the_signing_key() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(b"correct horse\n").unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"correct horse\n")
+        .unwrap();
     let said: Said = child.wait_with_output().unwrap().into();
     said.ends(0);
     let public = place.read("locked/minisign.pub");
     let trusted = place.read("keys/minisign.pub");
-    place.edit(trusted.lines().nth(1).unwrap(), public.lines().nth(1).unwrap());
+    place.edit(
+        trusted.lines().nth(1).unwrap(),
+        public.lines().nth(1).unwrap(),
+    );
     place.edit("keys/minisign.key", "locked/minisign.key");
     let said = place.run(&["run", "orders"]).ends(1);
-    assert!(said.err.contains("the signing key needs its passphrase") || said.err.contains("passphrase"), "{said:?}");
+    assert!(
+        said.err.contains("the signing key needs its passphrase")
+            || said.err.contains("passphrase"),
+        "{said:?}"
+    );
 
     place.write("password", "correct horse\n");
-    place.edit("[keys]\n", "[keys]\nsigning_key_password_file = \"password\"\n");
+    place.edit(
+        "[keys]\n",
+        "[keys]\nsigning_key_password_file = \"password\"\n",
+    );
     place.run(&["run", "orders"]).ends(0);
     place.run(&["verify", "orders"]).ends(0);
 }
@@ -90,7 +123,10 @@ fn the_recovery_sheet_alone_opens_a_backup() {
          age -d -i identity.txt output.zst.age | zstd -dc > plain",
         between("(public key): `")
     );
-    let status = Command::new("sh").args(["-ec", &script]).current_dir(place.path("raw")).status();
+    let status = Command::new("sh")
+        .args(["-ec", &script])
+        .current_dir(place.path("raw"))
+        .status();
     assert!(status.unwrap().success());
     assert_eq!(place.read("raw/plain"), place.read("data"));
 }

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::{
-    ByteStream, Capabilities, Delegated, Facts, Key, Locator, Object, PartWriter, PutOptions,
-    Request, RestoreStep, Result, Signer, Sink, Source, Swept,
+    ByteStream, Capabilities, Delegated, Event, Facts, Key, Locator, Object, Observer, PartWriter,
+    PutOptions, Request, RestoreStep, Result, Signer, Sink, Source, Swept, Verifier,
 };
 
 macro_rules! forward {
@@ -73,6 +73,18 @@ macro_rules! forward {
             }
             fn sign(&self, message: &[u8], comment: &str) -> Result<String> {
                 (**self).sign(message, comment)
+            }
+        }
+
+        impl<V: Verifier + ?Sized> Verifier for $pointer<V> {
+            fn verify(&self, message: &[u8], signature: &str) -> Result<String> {
+                (**self).verify(message, signature)
+            }
+        }
+
+        impl<O: Observer + ?Sized> Observer for $pointer<O> {
+            fn event(&self, event: &Event<'_>) {
+                (**self).event(event);
             }
         }
     )*};

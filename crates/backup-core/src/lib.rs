@@ -19,6 +19,7 @@ mod keys;
 mod layout;
 mod manifest;
 mod memory;
+mod patience;
 mod pipeline;
 mod recipe;
 mod record;

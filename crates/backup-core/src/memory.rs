@@ -211,7 +211,9 @@ impl MemorySource {
     pub fn new<N: Into<String>, B: Into<Bytes>>(parts: impl IntoIterator<Item = (N, B)>) -> Self {
         let parts = parts.into_iter();
         Self {
-            parts: parts.map(|(name, bytes)| (name.into(), bytes.into())).collect(),
+            parts: parts
+                .map(|(name, bytes)| (name.into(), bytes.into()))
+                .collect(),
             facts: Facts::new(),
         }
     }
@@ -237,7 +239,8 @@ impl Source for MemorySource {
 
     async fn backup(&self, _request: &Request, out: &PartWriter) -> Result<Facts> {
         for (name, bytes) in &self.parts {
-            out.write(name, ByteStream::from_bytes(bytes.clone())).await?;
+            out.write(name, ByteStream::from_bytes(bytes.clone()))
+                .await?;
         }
         Ok(self.facts.clone())
     }
@@ -371,7 +374,10 @@ mod tests {
         *held(&clock.0) = Duration::from_secs(59);
         let error = sink.delete(&(&key).into()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Locked);
-        assert!(error.to_string().contains("1970-01-01T00:01:00Z"), "{error}");
+        assert!(
+            error.to_string().contains("1970-01-01T00:01:00Z"),
+            "{error}"
+        );
 
         *held(&clock.0) = Duration::from_secs(60);
         sink.delete(&(&key).into()).await.unwrap();
@@ -385,6 +391,9 @@ mod tests {
         let data = ByteStream::from_bytes("canary");
         sink.put(&key, data, &PutOptions::default()).await.unwrap();
         let source = MemorySource::new([("a", "canary")]);
-        assert_eq!(format!("{sink:?} {source:?}"), "MemorySink(1 objects) MemorySource(1 parts)");
+        assert_eq!(
+            format!("{sink:?} {source:?}"),
+            "MemorySink(1 objects) MemorySource(1 parts)"
+        );
     }
 }

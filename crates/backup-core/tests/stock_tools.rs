@@ -23,14 +23,14 @@ fn run(argv: &[&str], input: &[u8]) -> Vec<u8> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|e| panic!("this test needs `{}`: {e}", argv[0]));
-    let mut stdin = child.stdin.take().unwrap();
+    let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_vec();
     let writer = std::thread::spawn(move || {
         // A program that fails closes its input early; its status tells.
         let _ = stdin.write_all(&input);
     });
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
+    let output = child.wait_with_output().expect("runs");
+    writer.join().expect("writes");
     assert!(
         output.status.success(),
         "{argv:?}: {}",
@@ -49,9 +49,9 @@ fn encode(stage: &dyn Transform, plain: &[u8]) -> Vec<u8> {
     let mut coded = Vec::new();
     stage
         .encode(Box::new(Cursor::new(plain.to_vec())), &Coding::new(2))
-        .unwrap()
+        .expect("starts")
         .read_to_end(&mut coded)
-        .unwrap();
+        .expect("encodes");
     coded
 }
 
@@ -59,9 +59,9 @@ fn decode(stage: &dyn Transform, coded: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     stage
         .decode(Box::new(Cursor::new(coded.to_vec())), &Coding::new(2))
-        .unwrap()
+        .expect("starts")
         .read_to_end(&mut plain)
-        .unwrap();
+        .expect("decodes");
     plain
 }
 
@@ -81,7 +81,7 @@ fn samples() -> Vec<Vec<u8>> {
 }
 
 fn text(path: &Path) -> String {
-    fs::read_to_string(path).unwrap()
+    fs::read_to_string(path).expect("a text file")
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn keys_of_minisign_and_ours_have_one_format() {
     fs::write(&part, "data").unwrap();
     run(&["minisign", "-Sm", &part, "-s", &ours], b"correct horse\n");
     let signature = text(Path::new(&path("part.minisig")));
-    TrustedKeys::new([public])
+    TrustedKeys::new([key.public()])
         .verify(b"data", &signature)
         .unwrap();
 }

@@ -23,7 +23,9 @@ pub(crate) struct Folder(pub(crate) OwnedFd);
 impl Folder {
     /// The root, which may be reached through a link.
     pub(crate) fn open_root(path: &Path) -> io::Result<Self> {
-        Ok(Self(retry_on_intr(|| openat(CWD, path, FOLDER, Mode::empty()))?))
+        Ok(Self(retry_on_intr(|| {
+            openat(CWD, path, FOLDER, Mode::empty())
+        })?))
     }
 
     /// The root, created with its parents where it is missing, and durably so.
@@ -40,7 +42,10 @@ impl Folder {
             }
             missing.push(folder.to_owned());
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(&absolute)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&absolute)?;
         for created in &missing {
             if let Some(parent) = created.parent() {
                 Self::open_root(parent)?.sync()?;
@@ -51,7 +56,9 @@ impl Folder {
 
     pub(crate) fn open(&self, name: &str) -> io::Result<Self> {
         let flags = FOLDER | OFlags::NOFOLLOW;
-        Ok(Self(retry_on_intr(|| openat(&self.0, name, flags, Mode::empty()))?))
+        Ok(Self(retry_on_intr(|| {
+            openat(&self.0, name, flags, Mode::empty())
+        })?))
     }
 
     /// Opens the folder `name`, and creates it where it is missing.
@@ -108,7 +115,11 @@ impl Folder {
     }
 
     pub(crate) fn stat(&self, name: impl rustix::path::Arg) -> io::Result<rustix::fs::Stat> {
-        Ok(rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
+        Ok(rustix::fs::statat(
+            &self.0,
+            name,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
     }
 
     /// Opens the file `name` for reading; a FIFO in its place cannot make it wait.
@@ -129,7 +140,9 @@ impl Folder {
                 Err(e) => return Err(e),
             }
         }
-        let Some(folder) = chain.pop() else { return Ok(()) };
+        let Some(folder) = chain.pop() else {
+            return Ok(());
+        };
         match unlinkat(&folder.0, key.name(), AtFlags::empty()) {
             Ok(()) => folder.sync()?,
             // A folder is no object.
@@ -158,7 +171,10 @@ impl Folder {
 
 /// Whether `error` says that there is no such object: a parent that is itself an object counts.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn parents(key: &Key) -> impl Iterator<Item = &str> {

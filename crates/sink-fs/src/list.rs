@@ -28,7 +28,11 @@ pub(crate) struct Found<T> {
 impl<T> Found<T> {
     fn push(&mut self, item: T) -> Result<()> {
         self.batch.push(item);
-        if self.batch.len() < BATCH { Ok(()) } else { self.flush() }
+        if self.batch.len() < BATCH {
+            Ok(())
+        } else {
+            self.flush()
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -47,7 +51,10 @@ pub(crate) fn on_thread<T: Send + 'static>(
     let start = async move {
         let (sender, receiver) = mpsc::channel(2);
         tokio::task::spawn_blocking(move || {
-            let mut found = Found { sender, batch: Vec::new() };
+            let mut found = Found {
+                sender,
+                batch: Vec::new(),
+            };
             let outcome = walk(&mut found);
             // A reader that is gone needs neither.
             let _ = found.flush();
@@ -79,8 +86,15 @@ pub(crate) fn objects(
     prefix: Option<&Key>,
     found: &mut Found<Object>,
 ) -> Result<()> {
-    let mut walk = Walk { sink, found, strangers: 0, first: String::new() };
-    let Some(root) = sink.root()? else { return Ok(()) };
+    let mut walk = Walk {
+        sink,
+        found,
+        strangers: 0,
+        first: String::new(),
+    };
+    let Some(root) = sink.root()? else {
+        return Ok(());
+    };
     match prefix {
         None => walk.folder(&root, "")?,
         Some(prefix) => {
@@ -142,7 +156,9 @@ impl Walk<'_> {
                 None => Ok(()),
             };
         }
-        let Some(stat) = absent(folder.stat(name)).map_err(failed)? else { return Ok(()) };
+        let Some(stat) = absent(folder.stat(name)).map_err(failed)? else {
+            return Ok(());
+        };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => match Key::parse(key) {
                 Ok(key) => self.found.push(object(key, &stat))?,
@@ -173,11 +189,15 @@ pub(crate) fn children(
 ) -> Result<()> {
     let at = prefix.map_or(String::new(), |prefix| format!("{prefix}/"));
     let failed = |e: io::Error| sink.failed(&format!("list `{at}`"), e);
-    let Some(root) = sink.root()? else { return Ok(()) };
+    let Some(root) = sink.root()? else {
+        return Ok(());
+    };
     let folder = match prefix {
         None => root,
         Some(prefix) => {
-            let below = root.parent_of(prefix).and_then(|parent| parent.open(prefix.name()));
+            let below = root
+                .parent_of(prefix)
+                .and_then(|parent| parent.open(prefix.name()));
             match absent(below).map_err(failed)? {
                 Some(folder) => folder,
                 None => return Ok(()),

@@ -22,10 +22,14 @@ const TRIES: usize = 64;
 impl Sink for FsSink {
     async fn put(&self, key: &Key, data: ByteStream, options: &PutOptions) -> Result<Object> {
         if options.retain_until.is_some() {
-            return Err(Error::new(ErrorKind::Unsupported, "a folder cannot lock objects"));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a folder cannot lock objects",
+            ));
         }
         let (sink, key) = (self.clone(), key.clone());
-        data.consume(move |data, publication| sink.write(&key, data, publication)).await
+        data.consume(move |data, publication| sink.write(&key, data, publication))
+            .await
     }
 
     async fn get(&self, at: &Locator, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -38,7 +42,9 @@ impl Sink for FsSink {
         blocking(move || {
             let key = sink.unversioned(&at)?;
             let found = sink.existing_root(key).and_then(|root| {
-                let stat = root.parent_of(key).and_then(|parent| parent.stat(key.name()));
+                let stat = root
+                    .parent_of(key)
+                    .and_then(|parent| parent.stat(key.name()));
                 stat.map_err(|e| sink.object_failed("stat", key, e))
             })?;
             match FileType::from_raw_mode(found.st_mode) {
@@ -55,9 +61,9 @@ impl Sink for FsSink {
         blocking(move || {
             let key = sink.unversioned(&at)?;
             match sink.root()? {
-                Some(root) => {
-                    root.remove(key).map_err(|e| sink.object_failed("delete", key, e))
-                }
+                Some(root) => root
+                    .remove(key)
+                    .map_err(|e| sink.object_failed("delete", key, e)),
                 None => Ok(()),
             }
         })
@@ -104,7 +110,11 @@ impl FsSink {
         let failed = |e| self.object_failed("put", key, e);
         let root = Folder::create_root(&self.path).map_err(failed)?;
         // The rename decides; asking first saves a whole upload.
-        if root.parent_of(key).and_then(|parent| parent.stat(key.name())).is_ok() {
+        if root
+            .parent_of(key)
+            .and_then(|parent| parent.stat(key.name()))
+            .is_ok()
+        {
             return Err(self.taken(key));
         }
         let mut temp = Temp::create(&root, key.name()).map_err(failed)?;
@@ -146,7 +156,8 @@ impl FsSink {
                 Err(e) if e.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(self.taken(key)),
                 Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-                    let message = format!("put object `{key}` in {self}: a parent of it is no folder");
+                    let message =
+                        format!("put object `{key}` in {self}: a parent of it is no folder");
                     return Err(Error::new(ErrorKind::Invalid, message));
                 }
                 Err(e) => return Err(self.object_failed("put", key, e)),
@@ -169,10 +180,18 @@ impl FsSink {
         if range.start > range.end || range.end > known.len() {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("get object `{key}`: bytes {range:?} of {} do not exist", known.len()),
+                format!(
+                    "get object `{key}`: bytes {range:?} of {} do not exist",
+                    known.len()
+                ),
             ));
         }
-        let mut body = Body { file, range, key: key.clone(), sink: self.clone() };
+        let mut body = Body {
+            file,
+            range,
+            key: key.clone(),
+            sink: self.clone(),
+        };
         let len = body.range.end - body.range.start;
         if len <= CHUNK as u64 {
             // No thread for what fits into one chunk.
@@ -199,7 +218,10 @@ impl FsSink {
     fn unversioned<'a>(&self, at: &'a Locator) -> Result<&'a Key> {
         match at.version {
             None => Ok(&at.key),
-            Some(_) => Err(Error::new(ErrorKind::Unsupported, "a folder keeps no versions")),
+            Some(_) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "a folder keeps no versions",
+            )),
         }
     }
 
@@ -208,11 +230,17 @@ impl FsSink {
     }
 
     fn taken(&self, key: &Key) -> Error {
-        Error::new(ErrorKind::AlreadyExists, format!("object `{key}` exists in {self}"))
+        Error::new(
+            ErrorKind::AlreadyExists,
+            format!("object `{key}` exists in {self}"),
+        )
     }
 
     fn no_object(&self, key: &Key) -> Error {
-        Error::new(ErrorKind::Refused, format!("`{key}` in {self} is a link or a special file"))
+        Error::new(
+            ErrorKind::Refused,
+            format!("`{key}` in {self} is a link or a special file"),
+        )
     }
 
     fn object_failed(&self, verb: &str, key: &Key, error: io::Error) -> Error {
@@ -252,7 +280,10 @@ impl Read for Body {
         match self.file.read_at(&mut buffer[..want], self.range.start) {
             Ok(0) => Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("object `{}` in {} ends {left} bytes early", self.key, self.sink),
+                format!(
+                    "object `{}` in {} ends {left} bytes early",
+                    self.key, self.sink
+                ),
             )
             .into()),
             Ok(n) => {
@@ -270,7 +301,11 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
-        let kind = if e.is_panic() { ErrorKind::Other } else { ErrorKind::Cancelled };
+        let kind = if e.is_panic() {
+            ErrorKind::Other
+        } else {
+            ErrorKind::Cancelled
+        };
         Err(Error::new(kind, "a thread of the folder sink ended without a word").with_source(e))
     })
 }

@@ -36,19 +36,23 @@ impl Temp {
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let name = format!("{like}.{}-{count}", std::process::id());
-            let file: File = match retry_on_intr(|| {
-                openat(&folder.0, &name, flags, Mode::RUSR | Mode::WUSR)
-            }) {
-                Ok(fd) => fd.into(),
-                // Left behind by a process of this number, or made by another machine's.
-                Err(Errno::EXIST) => continue,
-                Err(e) => return Err(e.into()),
-            };
+            let file: File =
+                match retry_on_intr(|| openat(&folder.0, &name, flags, Mode::RUSR | Mode::WUSR)) {
+                    Ok(fd) => fd.into(),
+                    // Left behind by a process of this number, or made by another machine's.
+                    Err(Errno::EXIST) => continue,
+                    Err(e) => return Err(e.into()),
+                };
             // Where there are no locks, sweep goes by age alone.
             let _ = file.try_lock();
             let swept_meanwhile = file.metadata()?.nlink() == 0;
             if !swept_meanwhile {
-                return Ok(Self { folder, name, file, published: false });
+                return Ok(Self {
+                    folder,
+                    name,
+                    file,
+                    published: false,
+                });
             }
         }
     }
@@ -106,7 +110,12 @@ pub(crate) fn sweep(root: &Folder, older_than: Duration, now: SystemTime) -> io:
             continue;
         }
         match unlinkat(&folder.0, name, AtFlags::empty()) {
-            Ok(()) => swept += Swept { objects: 1, bytes: known.len() },
+            Ok(()) => {
+                swept += Swept {
+                    objects: 1,
+                    bytes: known.len(),
+                }
+            }
             Err(Errno::NOENT) => {}
             Err(e) => return Err(e.into()),
         }

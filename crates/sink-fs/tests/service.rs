@@ -1,5 +1,7 @@
 //! The folder sink on real file systems: full, failing, raced for and shared.
 
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -28,7 +30,9 @@ fn sink() -> (TempDir, FsSink) {
 
 async fn put(sink: &FsSink, name: &str, bytes: impl Into<Bytes>) -> Result<()> {
     let data = ByteStream::from_bytes(bytes);
-    sink.put(&key(name), data, &PutOptions::default()).await.map(drop)
+    sink.put(&key(name), data, &PutOptions::default())
+        .await
+        .map(drop)
 }
 
 async fn get(sink: &FsSink, name: &str) -> Result<Bytes> {
@@ -69,14 +73,19 @@ async fn what_is_kept_is_for_the_owner_only() {
     assert_eq!(mode("root"), 0o700);
     assert_eq!(mode("root/orders/id"), 0o700);
     assert_eq!(mode("root/orders/id/db.dump"), 0o600);
-    assert_eq!(fs::read(folder.path().join("root/orders/id/db.dump")).unwrap(), b"x");
+    assert_eq!(
+        fs::read(folder.path().join("root/orders/id/db.dump")).unwrap(),
+        b"x"
+    );
 }
 
 #[tokio::test]
 async fn a_lock_that_it_cannot_honour_is_refused() {
     let (folder, sink) = sink();
     let options = PutOptions::default().retain_until(std::time::SystemTime::UNIX_EPOCH);
-    let refused = sink.put(&key("a"), ByteStream::from_bytes("x"), &options).await;
+    let refused = sink
+        .put(&key("a"), ByteStream::from_bytes("x"), &options)
+        .await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
     assert!(files(folder.path()).is_empty());
 }
@@ -88,8 +97,14 @@ async fn a_failing_stream_leaves_nothing_behind() {
         Ok(Bytes::from(vec![7; 3_000_000])),
         Err(Error::new(ErrorKind::Source, "pg_dump exited 1")),
     ]));
-    let error = sink.put(&key("a/b"), data, &PutOptions::default()).await.unwrap_err();
-    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Source, "pg_dump exited 1".into()));
+    let error = sink
+        .put(&key("a/b"), data, &PutOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::Source, "pg_dump exited 1".into())
+    );
     assert!(files(folder.path()).is_empty());
 }
 
@@ -101,7 +116,9 @@ async fn a_dropped_put_is_never_visible() {
     for polls in 0..400 {
         let key = key(&format!("a/{polls}"));
         let options = PutOptions::default();
-        let data = ByteStream::new(stream::iter((0..3).map(|_| Ok(Bytes::from(vec![1; 100_000])))));
+        let data = ByteStream::new(stream::iter(
+            (0..3).map(|_| Ok(Bytes::from(vec![1; 100_000]))),
+        ));
         let mut put = sink.put(&key, data, &options);
         let mut done = false;
         for _ in 0..polls {
@@ -120,7 +137,10 @@ async fn a_dropped_put_is_never_visible() {
     // Threads that were still writing find out and tidy up.
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !files(&folder.path().join("root/.tmp")).is_empty() {
-        assert!(std::time::Instant::now() < deadline, "temporary files stay behind");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "temporary files stay behind"
+        );
         tokio::task::yield_now().await;
     }
 }
@@ -176,7 +196,12 @@ async fn a_file_that_got_shorter_ends_in_an_error() {
         let mut body = sink.get(&at(&name), None).await.unwrap();
         let path = folder.path().join("root").join(&name);
         let first = body.next().await.unwrap().unwrap().len();
-        fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(10)
+            .unwrap();
         if first == len {
             continue; // Small objects were read before anybody could cut them.
         }
@@ -191,7 +216,13 @@ async fn ranges_give_their_bytes_and_nothing_else() {
     let (_folder, sink) = sink();
     let bytes: Vec<u8> = (0..2_000_000u32).map(|n| n as u8).collect();
     put(&sink, "a", bytes.clone()).await.unwrap();
-    for range in [0..0, 0..1, 5..700_001, 1_999_999..2_000_000, 2_000_000..2_000_000] {
+    for range in [
+        0..0,
+        0..1,
+        5..700_001,
+        1_999_999..2_000_000,
+        2_000_000..2_000_000,
+    ] {
         let body = sink.get(&at("a"), Some(range.clone())).await.unwrap();
         let part = &bytes[range.start as usize..range.end as usize];
         assert_eq!(body.collect(1 << 30).await.unwrap(), part, "{range:?}");
@@ -211,11 +242,23 @@ async fn links_below_the_root_are_never_followed() {
     symlink(&outside, root.join("folder")).unwrap();
     symlink(outside.join("secret"), root.join("a/file")).unwrap();
 
-    assert_eq!(get(&sink, "folder/secret").await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(get(&sink, "a/file").await.unwrap_err().kind(), ErrorKind::Refused);
-    assert_eq!(sink.stat(&at("a/file")).await.unwrap_err().kind(), ErrorKind::Refused);
+    assert_eq!(
+        get(&sink, "folder/secret").await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        get(&sink, "a/file").await.unwrap_err().kind(),
+        ErrorKind::Refused
+    );
+    assert_eq!(
+        sink.stat(&at("a/file")).await.unwrap_err().kind(),
+        ErrorKind::Refused
+    );
     assert!(put(&sink, "folder/new", "x").await.is_err());
-    assert_eq!(put(&sink, "a/file", "x").await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(
+        put(&sink, "a/file", "x").await.unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
     sink.delete(&at("folder/secret")).await.unwrap();
     assert_eq!(fs::read(outside.join("secret")).unwrap(), b"secret");
     assert_eq!(files(&outside).len(), 1);
@@ -223,8 +266,14 @@ async fn links_below_the_root_are_never_followed() {
     let listed: Vec<_> = sink.list(None).collect().await;
     assert_eq!(listed[0].as_ref().unwrap().key, key("a/own"));
     let error = listed[1].as_ref().unwrap_err();
-    assert!(error.to_string().contains("holds 2 that cannot be objects"), "{error}");
-    assert_eq!(sink.children(None).try_collect::<Vec<_>>().await.unwrap(), ["a"]);
+    assert!(
+        error.to_string().contains("holds 2 that cannot be objects"),
+        "{error}"
+    );
+    assert_eq!(
+        sink.children(None).try_collect::<Vec<_>>().await.unwrap(),
+        ["a"]
+    );
 }
 
 #[tokio::test]
@@ -243,32 +292,59 @@ async fn strangers_are_named_after_every_object_was() {
     let mut children: Vec<_> = sink.children(Some(&key("a"))).try_collect().await.unwrap();
     children.sort();
     assert_eq!(children, ["1", "2"]);
-    assert_eq!(sink.children(None).try_collect::<Vec<_>>().await.unwrap(), ["a"]);
+    assert_eq!(
+        sink.children(None).try_collect::<Vec<_>>().await.unwrap(),
+        ["a"]
+    );
 }
 
 #[tokio::test]
 async fn a_root_that_is_missing_is_empty_and_one_that_is_a_file_is_an_error() {
     let (folder, sink) = sink();
     assert!(names(&sink, None).await.is_empty());
-    assert_eq!(get(&sink, "a").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        get(&sink, "a").await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     sink.delete(&at("a")).await.unwrap();
     assert_eq!(sink.sweep(Duration::ZERO).await.unwrap().objects, 0);
     fs::write(folder.path().join("root"), "").unwrap();
     assert!(sink.list(None).try_collect::<Vec<_>>().await.is_err());
-    assert!(sink.children(Some(&key("a"))).try_collect::<Vec<_>>().await.is_err());
+    assert!(
+        sink.children(Some(&key("a")))
+            .try_collect::<Vec<_>>()
+            .await
+            .is_err()
+    );
     let error = put(&sink, "a", "x").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Sink);
-    assert!(error.chain().contains("Not a directory"), "{}", error.chain());
+    assert!(
+        error.chain().contains("Not a directory"),
+        "{}",
+        error.chain()
+    );
 }
 
 #[tokio::test]
 async fn an_object_is_no_folder_and_a_folder_is_no_object() {
     let (_folder, sink) = sink();
     put(&sink, "a/b", "x").await.unwrap();
-    assert_eq!(put(&sink, "a/b/c", "x").await.unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(put(&sink, "a", "x").await.unwrap_err().kind(), ErrorKind::AlreadyExists);
-    assert_eq!(get(&sink, "a").await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(sink.stat(&at("a")).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        put(&sink, "a/b/c", "x").await.unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
+    assert_eq!(
+        put(&sink, "a", "x").await.unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
+    assert_eq!(
+        get(&sink, "a").await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    assert_eq!(
+        sink.stat(&at("a")).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     sink.delete(&at("a")).await.unwrap();
     assert_eq!(names(&sink, Some("a/b")).await, ["a/b"]);
 }
@@ -281,10 +357,12 @@ async fn sweep_takes_what_nobody_writes_and_leaves_what_somebody_does() {
     fs::write(temp.join("b.1-0"), "left by a kill").unwrap();
 
     let (go, wait) = futures::channel::oneshot::channel::<()>();
-    let data = ByteStream::new(
-        stream::iter([Ok(Bytes::from_static(b"begin"))])
-            .chain(stream::once(async { wait.await.unwrap(); Ok(Bytes::from_static(b"end")) })),
-    );
+    let data = ByteStream::new(stream::iter([Ok(Bytes::from_static(b"begin"))]).chain(
+        stream::once(async {
+            wait.await.unwrap();
+            Ok(Bytes::from_static(b"end"))
+        }),
+    ));
     let slow = tokio::spawn({
         let sink = sink.clone();
         async move { sink.put(&key("slow"), data, &PutOptions::default()).await }
@@ -292,7 +370,10 @@ async fn sweep_takes_what_nobody_writes_and_leaves_what_somebody_does() {
     while files(&temp).len() < 2 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(sink.sweep(Duration::from_secs(3600)).await.unwrap().objects, 0);
+    assert_eq!(
+        sink.sweep(Duration::from_secs(3600)).await.unwrap().objects,
+        0
+    );
     let swept = sink.sweep(Duration::ZERO).await.unwrap();
     assert_eq!((swept.objects, swept.bytes), (1, 14));
     go.send(()).unwrap();
@@ -320,7 +401,10 @@ impl Mount {
             .output()
             .expect("this test needs `mount`");
         let why = String::from_utf8_lossy(&mounted.stderr).into_owned();
-        assert!(mounted.status.success(), "this test mounts a tmpfs and needs root: {why}");
+        assert!(
+            mounted.status.success(),
+            "this test mounts a tmpfs and needs root: {why}"
+        );
         Self(folder)
     }
 }
@@ -340,8 +424,14 @@ async fn a_full_disk_names_object_and_place_and_keeps_what_was_there() {
         let error = put(&sink, "a/second", vec![2; len]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Sink);
         let text = error.chain();
-        assert!(text.contains("a/second") && text.contains("No space left"), "{text}");
-        assert!(text.contains(&disk.0.path().display().to_string()), "{text}");
+        assert!(
+            text.contains("a/second") && text.contains("No space left"),
+            "{text}"
+        );
+        assert!(
+            text.contains(&disk.0.path().display().to_string()),
+            "{text}"
+        );
         assert_eq!(names(&sink, None).await, ["a/first"]);
         assert_eq!(files(disk.0.path()).len(), 1, "the room is given back");
     }
@@ -373,13 +463,25 @@ fn a_failed_sync_discards_the_object() {
             .args(["-f", "-o", "/dev/null", "-e", "trace=fsync", "-e"])
             .arg(format!("inject=fsync:error=EIO:when={failing}"))
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "put_for_another_test", "--ignored", "--nocapture"])
+            .args([
+                "--exact",
+                "put_for_another_test",
+                "--ignored",
+                "--nocapture",
+            ])
             .env("SINK_FS_ROOT", &root)
             .output()
             .expect("this test needs `strace`");
         let said = String::from_utf8_lossy(&traced.stdout).into_owned();
-        assert!(said.contains("put: Err") && said.contains("os error 5"), "{failing}: {said}");
-        assert!(files(&root).is_empty(), "sync {failing} failed and left {:?}", files(&root));
+        assert!(
+            said.contains("put: Err") && said.contains("os error 5"),
+            "{failing}: {said}"
+        );
+        assert!(
+            files(&root).is_empty(),
+            "sync {failing} failed and left {:?}",
+            files(&root)
+        );
     }
 }
 
@@ -396,11 +498,15 @@ async fn no_right_to_write_is_denied() {
     let folder = tempfile::tempdir().unwrap();
     if rustix::process::geteuid().is_root() {
         // Root may write anywhere but where nobody can.
-        let error = put(&FsSink::new("/proc/lifebelt"), "a", "x").await.unwrap_err();
+        let error = put(&FsSink::new("/proc/lifebelt"), "a", "x")
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("/proc/lifebelt"), "{error}");
         return;
     }
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
-    let error = put(&FsSink::new(folder.path()), "a", "x").await.unwrap_err();
+    let error = put(&FsSink::new(folder.path()), "a", "x")
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
 }

@@ -83,7 +83,11 @@ impl Program<'_> {
             return Err(Error::new(ErrorKind::Invalid, "`argv` names no program"));
         };
         let mut command = process::Command::new(program);
-        command.args(arguments).stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(Stdio::piped());
         if self.env_clear {
             command.env_clear();
         }
@@ -106,19 +110,28 @@ impl Program<'_> {
             })
             .map_err(failed)?;
         let mut child = command.spawn().map_err(failed)?;
-        let group = Group { leader: Pid::from_child(&child), _uncollected: uncollected };
+        let group = Group {
+            leader: Pid::from_child(&child),
+            _uncollected: uncollected,
+        };
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let _ = hand_over.send(child);
 
         let tail = Tail::default();
-        let stderr = stderr.map(ChildStderr::from_std).transpose().map_err(failed)?;
+        let stderr = stderr
+            .map(ChildStderr::from_std)
+            .transpose()
+            .map_err(failed)?;
         let drain = tail.clone();
         let stderr = tokio::spawn(async move {
             if let Some(stderr) = stderr {
                 drain.drain(stderr).await;
             }
         });
-        let stdout = stdout.map(ChildStdout::from_std).transpose().map_err(failed)?;
+        let stdout = stdout
+            .map(ChildStdout::from_std)
+            .transpose()
+            .map_err(failed)?;
         let child = Child {
             name: name.to_owned(),
             env: self.env.clone(),
@@ -133,10 +146,17 @@ impl Program<'_> {
 }
 
 /// Waits for the end of `child`, tells it, and collects it once the group's guard is gone.
-fn collect(mut child: process::Child, tell: oneshot::Sender<Exit>, group_gone: &mpsc::Receiver<()>) {
+fn collect(
+    mut child: process::Child,
+    tell: oneshot::Sender<Exit>,
+    group_gone: &mpsc::Receiver<()>,
+) {
     let leader = WaitId::Pid(Pid::from_child(&child));
     let exit = loop {
-        match waitid(leader.clone(), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+        match waitid(
+            leader.clone(),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        ) {
             Err(Errno::INTR) => {}
             Ok(Some(status)) => break Exit::from(status),
             Ok(None) | Err(_) => break Exit::Unknown,

@@ -30,7 +30,10 @@ impl FileTarget {
     /// Writes the only part of the backup to `path`, readable by its owner only. The folder must
     /// exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), part: None }
+        Self {
+            path: path.into(),
+            part: None,
+        }
     }
 
     /// Writes this part, of a backup with several.
@@ -100,7 +103,10 @@ impl Target for FileTarget {
             Ok(known) if known.is_file() => {
                 Ok(Occupancy::Holds(format!("a file of {} bytes", known.len())))
             }
-            Ok(_) => Err(Error::new(ErrorKind::Invalid, format!("{self} is no regular file"))),
+            Ok(_) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{self} is no regular file"),
+            )),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Occupancy::Empty),
             Err(e) => Err(self.failed("look at", e)),
         }
@@ -132,8 +138,19 @@ impl Temp {
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = folder.join(format!(".lifebelt-{}-{count}", std::process::id()));
-            match File::options().write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(file) => return Ok(Self { path, file, published: false }),
+            match File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+            {
+                Ok(file) => {
+                    return Ok(Self {
+                        path,
+                        file,
+                        published: false,
+                    });
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }

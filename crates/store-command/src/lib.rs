@@ -23,7 +23,7 @@
 //! stall_timeout = "10m"
 //! restore = ["mysql", "shop"]
 //! # "#).unwrap();
-//! # assert!(format!("{source:?}").contains("600s"));
+//! # assert!(format!("{source:?}").contains("10m"));
 //! ```
 //!
 //! - **No shell** is involved: the words of `argv` reach the program as they are. Who needs a

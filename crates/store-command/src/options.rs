@@ -3,6 +3,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backup_core::retention::Span;
 use serde::{Deserialize, Deserializer, de};
 
 /// A program whose standard output is one part.
@@ -24,10 +25,9 @@ pub struct Command {
     pub(crate) magic: Marker,
     #[serde(default)]
     pub(crate) trailer: Marker,
-    #[serde(default, deserialize_with = "optional_span")]
-    pub(crate) timeout: Option<Duration>,
-    #[serde(default = "default_stall_timeout", deserialize_with = "span")]
-    pub(crate) stall_timeout: Duration,
+    pub(crate) timeout: Option<Span>,
+    #[serde(default = "default_stall_timeout")]
+    pub(crate) stall_timeout: Span,
     pub(crate) restore: Option<Vec<String>>,
 }
 
@@ -39,8 +39,8 @@ fn default_min_size() -> u64 {
     1
 }
 
-fn default_stall_timeout() -> Duration {
-    Duration::from_secs(60 * 60)
+fn default_stall_timeout() -> Span {
+    Duration::from_secs(60 * 60).into()
 }
 
 impl Command {
@@ -119,18 +119,17 @@ impl Command {
         self
     }
 
-    /// The longest that the program may run in all. Unlimited by default. In configuration a
-    /// number with a unit: `90s`, `10m`, `4h`, `2d`.
+    /// The longest that the program may run in all. Unlimited by default.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
+        self.timeout = Some(limit.into());
         self
     }
 
     /// The longest that it may go without a byte. Time in which nobody reads does not count.
     #[must_use]
     pub fn stall_timeout(mut self, limit: Duration) -> Self {
-        self.stall_timeout = limit;
+        self.stall_timeout = limit.into();
         self
     }
 
@@ -157,8 +156,7 @@ pub struct CommandTarget {
     pub(crate) env_clear: bool,
     pub(crate) directory: Option<PathBuf>,
     pub(crate) empty_check: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "optional_span")]
-    pub(crate) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Span>,
 }
 
 impl CommandTarget {
@@ -215,7 +213,7 @@ impl CommandTarget {
     /// The longest that a restore may run in all. Unlimited by default.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
+        self.timeout = Some(limit.into());
         self
     }
 }
@@ -257,32 +255,11 @@ impl<'de> Deserialize<'de> for Marker {
         });
         let bytes: Option<Vec<u8>> = bytes.collect();
         bytes.map(Self).ok_or_else(|| {
-            de::Error::custom(format!("{text:?}: after `hex:` come pairs of hexadecimal digits"))
+            de::Error::custom(format!(
+                "{text:?}: after `hex:` come pairs of hexadecimal digits"
+            ))
         })
     }
-}
-
-fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_span(&text).ok_or_else(|| {
-        de::Error::custom(format!("{text:?} is no duration; one looks like 90s, 10m, 4h or 2d"))
-    })
-}
-
-fn optional_span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    span(deserializer).map(Some)
-}
-
-fn parse_span(text: &str) -> Option<Duration> {
-    let unit = match text.chars().last()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        _ => return None,
-    };
-    let number: u64 = text[..text.len() - 1].parse().ok()?;
-    number.checked_mul(unit).map(Duration::from_secs)
 }
 
 #[cfg(test)]
@@ -338,6 +315,9 @@ mod tests {
     #[test]
     fn values_of_the_environment_are_not_shown() {
         let shown = format!("{:#?}", Command::new(["x"]).env("PASSWORD", "hunter2"));
-        assert!(shown.contains("PASSWORD") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("PASSWORD") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
 }

@@ -25,7 +25,8 @@ impl Source for Command {
     /// Facts: `program` and `bytes`.
     async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
         let bytes = Arc::new(AtomicU64::new(0));
-        out.write(&self.part, self.output(Arc::clone(&bytes))?).await?;
+        out.write(&self.part, self.output(Arc::clone(&bytes))?)
+            .await?;
         Ok(Facts::new()
             .with("program", self.program().name())
             .with("bytes", bytes.load(Ordering::Relaxed)))
@@ -33,10 +34,20 @@ impl Source for Command {
 
     fn restore_steps(&self) -> Vec<RestoreStep> {
         let (what, command) = match &self.restore {
-            Some(argv) => ("feed it to the program that takes it", StockCommand::new(argv)),
-            None => ("write it to a file", StockCommand::new(["dd", "bs=1M", "of=$TARGET"])),
+            Some(argv) => (
+                "feed it to the program that takes it",
+                StockCommand::new(argv),
+            ),
+            None => (
+                "write it to a file",
+                StockCommand::new(["dd", "bs=1M", "of=$TARGET"]),
+            ),
         };
-        vec![RestoreStep { part: self.part.clone(), what: what.into(), command }]
+        vec![RestoreStep {
+            part: self.part.clone(),
+            what: what.into(),
+            command,
+        }]
     }
 }
 
@@ -58,16 +69,19 @@ impl Command {
             options: self.clone(),
             child,
             stdout,
-            deadline: self.timeout.map(|limit| Instant::now() + limit),
+            deadline: self.timeout.map(|limit| Instant::now() + limit.into()),
             buffer: BytesMut::new(),
             head: Vec::new(),
             tail: Vec::new(),
             count,
         };
-        Ok(ByteStream::new(stream::try_unfold(output, |mut output| async {
-            let chunk = output.next().await?;
-            Ok(chunk.map(|chunk| (chunk, output)))
-        })))
+        Ok(ByteStream::new(stream::try_unfold(
+            output,
+            |mut output| async {
+                let chunk = output.next().await?;
+                Ok(chunk.map(|chunk| (chunk, output)))
+            },
+        )))
     }
 }
 
@@ -108,8 +122,7 @@ impl Output {
                 Event::Exit(exit) => self.child.check(exit, ErrorKind::Source).await?,
                 Event::Stalled => return Err(self.stalled().await),
                 Event::Late => {
-                    let limit = self.options.timeout.unwrap_or_default();
-                    return Err(self.fail(&format!("ran longer than {limit:?}")).await);
+                    return Err(self.fail("ran longer than its `timeout` allows").await);
                 }
             }
             if self.stdout.is_none() && self.child.has_exited() {
@@ -122,8 +135,12 @@ impl Output {
     /// The next byte, the end of the program, or the end of patience.
     async fn wait(&mut self) -> Event {
         let (exited, deadline) = (self.child.has_exited(), self.deadline);
-        let patience = self.options.stall_timeout;
-        let patience = if exited { patience.min(GRACE) } else { patience };
+        let patience = Duration::from(self.options.stall_timeout);
+        let patience = if exited {
+            patience.min(GRACE)
+        } else {
+            patience
+        };
         // A program that never pauses runs out of time too.
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Event::Late;
@@ -146,9 +163,12 @@ impl Output {
     }
 
     async fn look_at(&mut self, chunk: &Bytes) -> Result<()> {
-        let count = self.count.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
+        let count =
+            self.count.fetch_add(chunk.len() as u64, Ordering::Relaxed) + chunk.len() as u64;
         if let Some(limit) = self.options.max_size.filter(|limit| count > *limit) {
-            return Err(self.fail(&format!("wrote more than {limit} bytes, its max_size")).await);
+            return Err(self
+                .fail(&format!("wrote more than {limit} bytes, its max_size"))
+                .await);
         }
         let magic = &self.options.magic.0;
         if self.head.len() < magic.len() {
@@ -159,7 +179,8 @@ impl Output {
             }
         }
         let keep = self.options.trailer.0.len();
-        self.tail.extend_from_slice(&chunk[chunk.len().saturating_sub(keep)..]);
+        self.tail
+            .extend_from_slice(&chunk[chunk.len().saturating_sub(keep)..]);
         let excess = self.tail.len().saturating_sub(keep);
         self.tail.drain(..excess);
         Ok(())
@@ -190,7 +211,7 @@ impl Output {
     }
 
     async fn stalled(&mut self) -> backup_core::Error {
-        let limit = self.options.stall_timeout;
+        let limit = Duration::from(self.options.stall_timeout);
         let what = match (self.child.has_exited(), &self.stdout) {
             (true, _) => "exited, but something that it started keeps its output open".into(),
             (false, Some(_)) => format!("wrote nothing for {limit:?}"),

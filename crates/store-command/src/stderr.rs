@@ -49,7 +49,10 @@ impl Tail {
         while !text.is_char_boundary(start) {
             start += 1;
         }
-        let lines = text[start..].lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = text[start..]
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty());
         let mut shown = String::new();
         for line in lines {
             if !shown.is_empty() {

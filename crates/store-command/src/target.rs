@@ -52,8 +52,8 @@ impl Target for CommandTarget {
         let part = only_part(self.part.as_deref(), parts)?;
         let fed = self.feed(parts.open(&part).await?);
         match self.timeout {
-            Some(limit) => timeout(limit, fed).await.unwrap_or_else(|_| {
-                let message = format!("`{self}` ran longer than {limit:?}");
+            Some(limit) => timeout(limit.into(), fed).await.unwrap_or_else(|_| {
+                let message = format!("`{self}` ran longer than {limit}");
                 Err(Error::new(ErrorKind::Other, message))
             }),
             None => fed.await,
@@ -77,8 +77,9 @@ impl CommandTarget {
         // that is gone blocks instead of failing: its exit is watched instead.
         let (theirs, ours) = std::io::pipe().map_err(failed)?;
         let left = theirs.try_clone().map_err(failed)?;
-        let (mut child, _) =
-            self.program(&self.argv).start(OwnedFd::from(theirs).into(), Stdio::null())?;
+        let (mut child, _) = self
+            .program(&self.argv)
+            .start(OwnedFd::from(theirs).into(), Stdio::null())?;
         let ours = std::process::ChildStdin::from(OwnedFd::from(ours));
         let mut stdin = ChildStdin::from_std(ours).map_err(failed)?;
 
@@ -104,7 +105,9 @@ impl CommandTarget {
             .map_err(|e| Error::io(format!("pipe of `{self}`"), e.into()))?;
         match unread {
             0 => Ok(()),
-            n => Err(child.failure(ErrorKind::Other, &format!("left {n} bytes unread")).await),
+            n => Err(child
+                .failure(ErrorKind::Other, &format!("left {n} bytes unread"))
+                .await),
         }
     }
 
@@ -115,7 +118,11 @@ impl CommandTarget {
         let answer = async {
             let mut said = Vec::new();
             if let Some(stdout) = stdout {
-                stdout.take(4096).read_to_end(&mut said).await.map_err(|e| child.broken(e))?;
+                stdout
+                    .take(4096)
+                    .read_to_end(&mut said)
+                    .await
+                    .map_err(|e| child.broken(e))?;
             }
             match child.exit().await {
                 Exit::Status(0) => Ok(Occupancy::Empty),
@@ -147,7 +154,11 @@ async fn write(stdin: &mut ChildStdin, mut chunk: Bytes, child: &mut Child) -> R
 async fn too_early(child: &mut Child, exit: Exit) -> Error {
     match child.check(exit, ErrorKind::Other).await {
         Err(error) => error,
-        Ok(()) => child.failure(ErrorKind::Other, "ended before it had read everything").await,
+        Ok(()) => {
+            child
+                .failure(ErrorKind::Other, "ended before it had read everything")
+                .await
+        }
     }
 }
 

@@ -29,7 +29,11 @@ pub(crate) fn check(config: &Config, registry: &Registry) -> Result<(), Mistake>
     for (name, job) in &config.jobs {
         let path = join("jobs", name);
         named(&path, name)?;
-        kind(&join(&path, "source"), &job.source, &registry.source_types())?;
+        kind(
+            &join(&path, "source"),
+            &job.source,
+            &registry.source_types(),
+        )?;
         self::job(&path, job, config)?;
     }
     Ok(())
@@ -90,10 +94,21 @@ fn keys(config: &Config) -> Result<(), Mistake> {
         }
     }
     for (name, given) in [
-        ("identity", [identity.is_some(), identity_file.is_some(), identity_command.is_some()]),
+        (
+            "identity",
+            [
+                identity.is_some(),
+                identity_file.is_some(),
+                identity_command.is_some(),
+            ],
+        ),
         (
             "signing_key",
-            [signing_key.is_some(), signing_key_file.is_some(), signing_key_command.is_some()],
+            [
+                signing_key.is_some(),
+                signing_key_file.is_some(),
+                signing_key_command.is_some(),
+            ],
         ),
     ] {
         if given.iter().filter(|g| **g).count() > 1 {
@@ -133,11 +148,17 @@ fn job(path: &str, job: &JobConfig, config: &Config) -> Result<(), Mistake> {
     sinks(path, job, config)?;
     match job.min_copies {
         Some(0) => {
-            return at("min_copies", "0 copies are no backup; write 1 or more".into());
+            return at(
+                "min_copies",
+                "0 copies are no backup; write 1 or more".into(),
+            );
         }
         Some(n) if n > job.sinks.len() => {
             let most = job.sinks.len();
-            return at("min_copies", format!("{n} copies, but {most} in sinks; write at most {most}"));
+            return at(
+                "min_copies",
+                format!("{n} copies, but {most} in sinks; write at most {most}"),
+            );
         }
         _ => {}
     }
@@ -148,7 +169,10 @@ fn job(path: &str, job: &JobConfig, config: &Config) -> Result<(), Mistake> {
         );
     }
     if job.sign_parts && !config.keys.can_sign() {
-        return at("sign_parts", "there is no signing key; set keys.signing_key_file".into());
+        return at(
+            "sign_parts",
+            "there is no signing key; set keys.signing_key_file".into(),
+        );
     }
     if job.threads.is_some_and(|n| n == 0 || n > 256) {
         return at("threads", "write 1 to 256".into());
@@ -207,7 +231,11 @@ fn sinks(path: &str, job: &JobConfig, config: &Config) -> Result<(), Mistake> {
             if earlier == name {
                 return at(format!("{name:?} is in the list twice; remove one"));
             }
-            if config.sinks.get(earlier).is_some_and(|e| same_place(e, options)) {
+            if config
+                .sinks
+                .get(earlier)
+                .is_some_and(|e| same_place(e, options))
+            {
                 return at(format!(
                     "{name:?} is the same place as {earlier:?}, which makes one copy, not two; \
                      remove one"

@@ -141,14 +141,16 @@ fn parse(text: &str) -> Result<Variables, (usize, &'static str)> {
         }
         let value = value.trim_start();
         let value = match value.chars().next() {
-            Some(quote @ ('"' | '\'')) => value[1..]
-                .split_once(quote)
-                .filter(|(_, after)| {
-                    let after = after.trim_start();
-                    after.is_empty() || after.starts_with('#')
-                })
-                .ok_or(wrong("quotes do not match"))?
-                .0,
+            Some(quote @ ('"' | '\'')) => {
+                value[1..]
+                    .split_once(quote)
+                    .filter(|(_, after)| {
+                        let after = after.trim_start();
+                        after.is_empty() || after.starts_with('#')
+                    })
+                    .ok_or(wrong("quotes do not match"))?
+                    .0
+            }
             _ => value.split(" #").next().unwrap_or_default().trim_end(),
         };
         all.insert(name.to_owned(), Secret::new(value));
@@ -187,7 +189,11 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_variable_and_no_value() {
-        assert!(expand("${NONE}").unwrap_err().starts_with("`${NONE}` is not set"));
+        assert!(
+            expand("${NONE}")
+                .unwrap_err()
+                .starts_with("`${NONE}` is not set")
+        );
         assert!(expand("${A").unwrap_err().starts_with("`${` without `}`"));
         assert!(expand("${A B}").unwrap_err().contains("names no variable"));
     }

@@ -85,7 +85,10 @@ impl Loaded {
 
     fn build(value: &Value, origin: &Arc<Origin>) -> Result<Config, Mistake> {
         let mut config: Config = de::read(value, "")?;
-        for (table, all) in [("sinks", &mut config.sinks), ("targets", &mut config.targets)] {
+        for (table, all) in [
+            ("sinks", &mut config.sinks),
+            ("targets", &mut config.targets),
+        ] {
             for (name, options) in all.iter_mut() {
                 options.placed(de::join(table, name), origin);
             }
@@ -156,7 +159,10 @@ impl Loaded {
     pub(crate) fn is_production(&self) -> bool {
         let production = |text: &str| text.trim().eq_ignore_ascii_case("production");
         self.config.environment.as_deref().is_some_and(production)
-            || self.environment.get("ENV").is_some_and(|v| production(v.expose()))
+            || self
+                .environment
+                .get("ENV")
+                .is_some_and(|v| production(v.expose()))
     }
 }
 

@@ -29,7 +29,11 @@ impl Origin {
         let mut message = if self.file.as_os_str().is_empty() {
             mistake.to_string()
         } else {
-            format!("{}:{}: {mistake}", self.file.display(), self.line(&mistake.path))
+            format!(
+                "{}:{}: {mistake}",
+                self.file.display(),
+                self.line(&mistake.path)
+            )
         };
         for (name, value) in &self.variables {
             // Shorter ones would be found in innocent words, and are no secrets.

@@ -65,15 +65,32 @@ mod tests {
 
     #[test]
     fn usual_schedules_pass() {
-        for good in ["0 2 * * *", "*/15 * * * *", "0 0-6/2 1,15 * mon-fri", "5 4 * JAN 7"] {
+        for good in [
+            "0 2 * * *",
+            "*/15 * * * *",
+            "0 0-6/2 1,15 * mon-fri",
+            "5 4 * JAN 7",
+        ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
     }
 
     #[test]
     fn what_never_comes_is_refused() {
-        for bad in ["", "0 2 * *", "60 2 * * *", "0 24 * * *", "0 2 0 * *", "0 2 * foo *",
-            "0 2 * * 8", "5-1 * * * *", "*/0 * * * *", "@daily", "0 2 * * * *", "+1 2 * * *"] {
+        for bad in [
+            "",
+            "0 2 * *",
+            "60 2 * * *",
+            "0 24 * * *",
+            "0 2 0 * *",
+            "0 2 * foo *",
+            "0 2 * * 8",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "@daily",
+            "0 2 * * * *",
+            "+1 2 * * *",
+        ] {
             assert!(check(bad).is_err(), "{bad}");
         }
     }

@@ -14,9 +14,7 @@ impl std::str::FromStr for Rate {
             .and_then(bytes)
             .filter(|n| *n > 0)
             .map(Self)
-            .ok_or_else(|| {
-                "is no rate; write a number, a unit and /s, such as \"50MiB/s\"".into()
-            })
+            .ok_or_else(|| "is no rate; write a number, a unit and /s, such as \"50MiB/s\"".into())
     }
 }
 

@@ -71,7 +71,11 @@ impl Checks {
             checks.push(json!({ "name": name, "status": status, "detail": detail }));
         }
         Answer {
-            exit: if failed == 0 { Exit::Ok } else { Exit::Unhealthy },
+            exit: if failed == 0 {
+                Exit::Ok
+            } else {
+                Exit::Unhealthy
+            },
             text,
             json: json!({ "healthy": failed == 0, "checks": checks }),
         }
@@ -98,7 +102,10 @@ fn keys(context: &Context<'_>, checks: &mut Checks) {
         Ok(None) if context.loaded.config.role == Role::Writer => {
             checks.ok("identity", "not on this host, as it should be");
         }
-        Ok(None) => checks.warn("identity", "none: this host cannot restore what is encrypted"),
+        Ok(None) => checks.warn(
+            "identity",
+            "none: this host cannot restore what is encrypted",
+        ),
         Ok(Some(identity)) => match Age::own(identity.expose()) {
             Err(error) => checks.fail("identity", error.chain()),
             Ok(age) => {
@@ -117,7 +124,11 @@ fn keys(context: &Context<'_>, checks: &mut Checks) {
             }
         },
     }
-    let trusted: Vec<PublicKey> = keys.trusted_keys.iter().filter_map(|k| k.parse().ok()).collect();
+    let trusted: Vec<PublicKey> = keys
+        .trusted_keys
+        .iter()
+        .filter_map(|k| k.parse().ok())
+        .collect();
     match context.load_signing_key() {
         Err(error) => checks.fail("signing key", error.chain()),
         Ok(None) => checks.warn("signing key", "none: what this host writes is not signed"),
@@ -165,7 +176,10 @@ fn state(context: &Context<'_>, checks: &mut Checks) {
         .and_then(|()| std::fs::remove_file(&probe));
     match tried {
         Ok(()) => checks.ok("state_dir", format!("{} can be written", dir.display())),
-        Err(error) => checks.fail("state_dir", format!("{} cannot be written: {error}", dir.display())),
+        Err(error) => checks.fail(
+            "state_dir",
+            format!("{} cannot be written: {error}", dir.display()),
+        ),
     }
 }
 
@@ -220,13 +234,27 @@ async fn canary(sink: &dyn Sink, writer: bool) -> Result<String, String> {
     }
     match second {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(failed("a second put of one key fails in a wrong way")(error)),
-        Ok(_) => return Err("a second put overwrites the first: a damaged host could erase backups".into()),
+        Err(error) => {
+            return Err(failed("a second put of one key fails in a wrong way")(
+                error,
+            ));
+        }
+        Ok(_) => {
+            return Err(
+                "a second put overwrites the first: a damaged host could erase backups".into(),
+            );
+        }
     }
     match deleted {
         Ok(()) => Ok("put, get, refused to overwrite, deleted".into()),
-        Err(error) if error.kind() == ErrorKind::Locked || (writer && error.kind() == ErrorKind::Denied) => {
-            Ok(format!("put, get, refused to overwrite; the canary `{key}` stays: {}", error.chain()))
+        Err(error)
+            if error.kind() == ErrorKind::Locked
+                || (writer && error.kind() == ErrorKind::Denied) =>
+        {
+            Ok(format!(
+                "put, get, refused to overwrite; the canary `{key}` stays: {}",
+                error.chain()
+            ))
         }
         Err(error) => Err(failed("a delete fails")(error)),
     }
@@ -269,7 +297,10 @@ fn tools(context: &Context<'_>, checks: &mut Checks) {
     if !missing.is_empty() {
         checks.warn(
             "stock tools",
-            format!("{} not on PATH: only needed to restore without lifebelt", missing.join(", ")),
+            format!(
+                "{} not on PATH: only needed to restore without lifebelt",
+                missing.join(", ")
+            ),
         );
     }
 }

@@ -40,7 +40,12 @@ pub(crate) fn keygen(arguments: &Keygen) -> Result<Answer> {
     let public = signing.public();
 
     make_dir(dir)?;
-    let sheet = sheet(&age, &public.to_string(), Stamp::from(now), passphrase.is_some());
+    let sheet = sheet(
+        &age,
+        &public.to_string(),
+        Stamp::from(now),
+        passphrase.is_some(),
+    );
     let signing = signing.to_text(passphrase.as_ref().map(Secret::expose))?;
     let recipient = format!("{}\n", age.recipient);
     for (name, text) in [
@@ -81,7 +86,10 @@ fn ask() -> Result<Secret> {
         let first = rpassword::prompt_password("Passphrase for minisign.key: ").map_err(unread)?;
         let second = rpassword::prompt_password("Once more: ").map_err(unread)?;
         if first != second {
-            return Err(Error::new(ErrorKind::Invalid, "the passphrases differ; try again"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the passphrases differ; try again",
+            ));
         }
         first
     } else {

@@ -18,7 +18,16 @@ pub(crate) async fn ls(context: &Context<'_>, arguments: &Ls) -> Result<Answer> 
         Some(job) => vec![job.as_str()],
         None => context.jobs().collect(),
     };
-    let mut table = Table::new(["ID", "JOB", "FINISHED", "SIZE", "STORED", "COPIES", "STATUS", "KEPT BECAUSE"]);
+    let mut table = Table::new([
+        "ID",
+        "JOB",
+        "FINISHED",
+        "SIZE",
+        "STORED",
+        "COPIES",
+        "STATUS",
+        "KEPT BECAUSE",
+    ]);
     let mut rows = Vec::new();
     let mut failed = None;
     for name in &names {
@@ -85,7 +94,11 @@ pub(crate) fn status(backup: &Backup) -> &'static str {
 
 fn cells(backup: &Backup, kept: &[String]) -> [String; 8] {
     let manifest = &backup.manifest;
-    let copies: Vec<&str> = backup.copies.iter().map(|copy| copy.sink.as_str()).collect();
+    let copies: Vec<&str> = backup
+        .copies
+        .iter()
+        .map(|copy| copy.sink.as_str())
+        .collect();
     [
         manifest.id.to_string(),
         manifest.job.clone(),

@@ -69,7 +69,11 @@ fn dry(job: &str, plans: &[PrunePlan]) -> Answer {
         }
         for id in &plan.leftovers {
             going = true;
-            let _ = writeln!(text, "sweep   {id}  {}: left by a run that failed", plan.sink);
+            let _ = writeln!(
+                text,
+                "sweep   {id}  {}: left by a run that failed",
+                plan.sink
+            );
         }
     }
     for line in &refused {
@@ -81,7 +85,11 @@ fn dry(job: &str, plans: &[PrunePlan]) -> Answer {
         (false, _) => "nothing to delete\n",
     });
     Answer {
-        exit: if refused.is_empty() { Exit::Ok } else { Exit::Refused },
+        exit: if refused.is_empty() {
+            Exit::Ok
+        } else {
+            Exit::Refused
+        },
         text,
         json: json.finish(job, false, &refused),
     }
@@ -102,7 +110,11 @@ fn applied(job: &str, reports: &[PruneReport]) -> Answer {
         }
         if report.swept.objects > 0 {
             let objects = count(report.swept.objects, "object");
-            let _ = writeln!(text, "swept   {objects}, {}  {sink}", human(report.swept.bytes));
+            let _ = writeln!(
+                text,
+                "swept   {objects}, {}  {sink}",
+                human(report.swept.bytes)
+            );
         }
     }
     for line in &failed {
@@ -112,7 +124,11 @@ fn applied(job: &str, reports: &[PruneReport]) -> Answer {
         text.push_str("nothing deleted\n");
     }
     Answer {
-        exit: if failed.is_empty() { Exit::Ok } else { Exit::Failed },
+        exit: if failed.is_empty() {
+            Exit::Ok
+        } else {
+            Exit::Failed
+        },
         text,
         json: json.finish(job, true, &failed),
     }

@@ -12,12 +12,21 @@ use crate::output::count;
 /// Restores a backup, or says what that would do.
 pub(crate) async fn restore(context: &Context<'_>, arguments: &Restore) -> Result<Answer> {
     let Some(to) = &arguments.to else {
-        let names: Vec<&str> = context.loaded.config.targets.keys().map(String::as_str).collect();
+        let names: Vec<&str> = context
+            .loaded
+            .config
+            .targets
+            .keys()
+            .map(String::as_str)
+            .collect();
         return Err(Error::new(
             ErrorKind::Invalid,
             match names.as_slice() {
                 [] => "say where to restore: --to PATH".to_owned(),
-                names => format!("say where to restore: --to PATH, or --to {}", names.join(" or ")),
+                names => format!(
+                    "say where to restore: --to PATH, or --to {}",
+                    names.join(" or ")
+                ),
             },
         ));
     };
@@ -112,7 +121,9 @@ pub(crate) async fn fetch(context: &Context<'_>, arguments: &Fetch) -> Result<An
     let (job, backup) = context.find(&arguments.backup, Purpose::Read).await?;
     let id = &backup.manifest.id;
     let from = arguments.from.as_deref();
-    let files = job.fetch(id, &arguments.out, arguments.decode, from).await?;
+    let files = job
+        .fetch(id, &arguments.out, arguments.decode, from)
+        .await?;
     let mut text = String::new();
     for file in &files {
         text.push_str(&format!("{}\n", file.display()));

@@ -34,7 +34,11 @@ pub(crate) async fn run(context: &Context<'_>, arguments: &Run, stop: &Stop) -> 
 }
 
 fn answer(report: &Report, bound: usize) -> Answer {
-    let good = report.copies.iter().filter(|copy| copy.error.is_none()).count();
+    let good = report
+        .copies
+        .iter()
+        .filter(|copy| copy.error.is_none())
+        .count();
     let (exit, status) = match report.status() {
         Status::Complete => (Exit::Ok, "complete"),
         Status::Partial => (Exit::Partial, "partial"),

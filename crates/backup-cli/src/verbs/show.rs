@@ -17,7 +17,11 @@ pub(crate) async fn show(context: &Context<'_>, arguments: &Which) -> Result<Ans
     let (_, backup) = context.find(&arguments.backup, Purpose::Read).await?;
     let manifest = &backup.manifest;
     let when = |time: Option<std::time::SystemTime>| time.map(Stamp::from);
-    let sinks: Vec<&str> = backup.copies.iter().map(|copy| copy.sink.as_str()).collect();
+    let sinks: Vec<&str> = backup
+        .copies
+        .iter()
+        .map(|copy| copy.sink.as_str())
+        .collect();
 
     let mut lines = vec![
         ("id", manifest.id.to_string()),
@@ -51,7 +55,9 @@ pub(crate) async fn show(context: &Context<'_>, arguments: &Which) -> Result<Ans
         let _ = writeln!(text, "{name:<9} {value}");
     }
     for (name, value) in manifest.facts.iter() {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         let _ = writeln!(text, "fact      {name} = {value}");
     }
     for part in &manifest.parts {
@@ -88,12 +94,17 @@ pub(crate) async fn why(context: &Context<'_>, arguments: &Which) -> Result<Answ
             continue;
         };
         let miss = |miss: &Option<backup_core::retention::Miss>| {
-            miss.as_ref().map_or("no rule came near".to_owned(), |m| format!("nearest: {m}"))
+            miss.as_ref()
+                .map_or("no rule came near".to_owned(), |m| format!("nearest: {m}"))
         };
         let (verdict, line, more): (_, _, Value) = match &planned.verdict {
             Verdict::Keep(reasons) => {
                 let words: Vec<String> = reasons.iter().map(ToString::to_string).collect();
-                ("keep", format!("kept: {}", words.join(", ")), json!({ "reasons": reasons }))
+                (
+                    "keep",
+                    format!("kept: {}", words.join(", ")),
+                    json!({ "reasons": reasons }),
+                )
             }
             Verdict::Delete(near) => (
                 "delete",
@@ -108,7 +119,11 @@ pub(crate) async fn why(context: &Context<'_>, arguments: &Which) -> Result<Answ
                     json!({ "until": until, "nearest_miss": near }),
                 )
             }
-            _ => ("incomplete", "incomplete: a sweep collects it".to_owned(), json!({})),
+            _ => (
+                "incomplete",
+                "incomplete: a sweep collects it".to_owned(),
+                json!({}),
+            ),
         };
         let _ = writeln!(text, "{id}  {}: {line}", plan.sink);
         let mut entry = json!({ "sink": plan.sink, "verdict": verdict });

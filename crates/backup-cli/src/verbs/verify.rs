@@ -87,7 +87,11 @@ impl Seen {
             problems,
             ..
         } = copy;
-        let signed = if copy.signed { "signed" } else { "signature not checked" };
+        let signed = if copy.signed {
+            "signed"
+        } else {
+            "signature not checked"
+        };
         let read = format!(
             "{}, {}, {}, {signed}",
             count(*objects, "object"),

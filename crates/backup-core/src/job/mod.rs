@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::patience::Patience;
 use crate::retention::RetentionPolicy;
 use crate::{
     Clock, Error, ErrorKind, Key, Observer, Pipeline, Quiet, Result, Sink, Source, SystemClock,
 };
 
+mod commit;
 mod history;
 mod prune;
 mod restore;
@@ -301,6 +303,10 @@ impl JobBuilder {
                 ));
             }
             _ => {}
+        }
+        let stall = self.inner.pipeline.limits.stall;
+        for named in &mut self.inner.sinks {
+            named.sink = Arc::new(Patience::new(Arc::clone(&named.sink), stall));
         }
         Ok(Job(Arc::new(self.inner)))
     }

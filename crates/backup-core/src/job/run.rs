@@ -3,24 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
-use futures::{FutureExt, TryStreamExt};
 use serde_json::Map;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::Job;
+use super::commit::{Documents, Draft};
 use crate::catalog::Catalog;
 use crate::chain::{Chain, Head};
 use crate::digest::Digest;
 use crate::manifest::{FORMAT, Manifest};
 use crate::pipeline::{Lane, Lanes, PartWriter};
 use crate::task::AbortOnDrop;
-use crate::{
-    Error, ErrorKind, Event, Id, Observer, Request, Result, Source, copy, document, layout, recipe,
-    sums,
-};
+use crate::{Error, ErrorKind, Event, Id, Observer, Request, Result, Source, recipe};
 
 /// What one run is given beyond its job.
 #[derive(Clone, Debug, Default)]
@@ -129,7 +127,10 @@ impl Handle {
     /// wait for other things too, and then [`cancel`](Self::cancel). The result is given once.
     pub async fn wait(&mut self) -> Result<Report> {
         let Some(task) = &mut self.task else {
-            return Err(Error::new(ErrorKind::Other, "the run's result was taken already"));
+            return Err(Error::new(
+                ErrorKind::Other,
+                "the run's result was taken already",
+            ));
         };
         let outcome = task.await;
         self.task = None;
@@ -288,12 +289,10 @@ impl Job {
     }
 
     fn lanes(&self) -> Lanes {
+        let stall = self.0.pipeline.limits.stall;
         let sinks = self.0.sinks.iter();
-        Lanes::new(
-            sinks
-                .map(|s| Lane::new(&s.name, Arc::clone(&s.sink)))
-                .collect(),
-        )
+        let lanes = sinks.map(|named| Lane::new(&named.name, Arc::clone(&named.sink), stall));
+        Lanes::new(lanes.collect())
     }
 
     /// The catalog of every sink that answers; the others are out of this run.
@@ -360,102 +359,5 @@ impl Handle {
             Some(task) => task.await.map_err(broke_off)?,
             None => self.wait().await,
         }
-    }
-}
-
-/// Everything of a backup but its commit.
-struct Draft {
-    manifest: Manifest,
-    recipe: String,
-    lanes: Arc<Lanes>,
-    clock: Instant,
-}
-
-/// The small objects of a backup, the same bytes for every sink.
-struct Documents {
-    manifest: Vec<u8>,
-    manifest_signature: Option<String>,
-    sums: Vec<u8>,
-    sums_signature: Option<String>,
-    recipe: Vec<u8>,
-}
-
-impl Documents {
-    fn new(draft: &Draft, pipeline: &crate::Pipeline) -> Result<Self> {
-        let manifest = draft.manifest.to_bytes()?;
-        let recipe = draft.recipe.clone().into_bytes();
-        let sums = sums::render(&draft.manifest, &manifest, &recipe).into_bytes();
-        let sign = |name: &str, bytes: &[u8]| {
-            let signer = pipeline.signer.as_ref();
-            let key = layout::object(&draft.manifest.job, &draft.manifest.id, name)?;
-            signer
-                .map(|s| s.sign(bytes, &document::comment(&key)))
-                .transpose()
-        };
-        Ok(Self {
-            manifest_signature: sign(layout::MANIFEST, &manifest)?,
-            sums_signature: sign(layout::SUMS, &sums)?,
-            manifest,
-            sums,
-            recipe,
-        })
-    }
-
-    async fn commit(&self, lane: &Lane, manifest: &Manifest, observer: &dyn Observer) {
-        match self.store(lane, manifest).await {
-            Ok(()) => observer.event(&Event::Committed {
-                sink: &lane.name,
-                id: &manifest.id,
-            }),
-            Err(error) => lane.fail(error.context("commit"), observer),
-        }
-    }
-
-    /// Stores them in the order of the format; the manifest, last, is the commit.
-    async fn store(&self, lane: &Lane, manifest: &Manifest) -> Result<()> {
-        let key = |name: &str| layout::object(&manifest.job, &manifest.id, name);
-        lane.put(&key(layout::RESTORE)?, self.recipe.clone())
-            .await?;
-        if let Some(locators) = copy::render(&lane.objects())? {
-            lane.put(&key(layout::COPY)?, locators).await?;
-        }
-        lane.put(&key(layout::SUMS)?, self.sums.clone()).await?;
-        if let Some(signature) = &self.sums_signature {
-            lane.put(&layout::signature(&key(layout::SUMS)?)?, signature.clone())
-                .await?;
-        }
-        if let Some(signature) = &self.manifest_signature {
-            lane.put(
-                &layout::signature(&key(layout::MANIFEST)?)?,
-                signature.clone(),
-            )
-            .await?;
-        }
-        self.look_back(lane, manifest).await?;
-        lane.put(&key(layout::MANIFEST)?, self.manifest.clone())
-            .await
-    }
-
-    /// Before the commit: the sink must show exactly what this run stored there.
-    async fn look_back(&self, lane: &Lane, manifest: &Manifest) -> Result<()> {
-        let folder = layout::backup(&manifest.job, &manifest.id)?;
-        let mut shown: Vec<_> = lane
-            .sink
-            .list(Some(&folder))
-            .map_ok(|object| (object.key, object.len))
-            .try_collect()
-            .await?;
-        shown.sort();
-        let stored = lane
-            .objects()
-            .into_iter()
-            .map(|object| (object.key, object.len));
-        if shown != stored.collect::<Vec<_>>() {
-            return Err(Error::new(
-                ErrorKind::Sink,
-                format!("`{folder}` does not list what was stored there: not committed"),
-            ));
-        }
-        Ok(())
     }
 }

@@ -397,21 +397,17 @@ impl Found {
 
     /// Takes damage down as a problem; a sink that did not answer is an error.
     fn damage<T>(&mut self, key: &Key, error: Error) -> Result<Option<T>> {
-        match is_damage(&error) {
-            true => {
-                self.problem(key, error);
-                Ok(None)
-            }
-            false => Err(error),
+        match error.kind() {
+            ErrorKind::NotFound => self.corrupt(key, "is missing"),
+            _ if is_damage(&error) => self.problem(key, error),
+            _ => return Err(error),
         }
+        Ok(None)
     }
 }
 
 fn is_damage(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported
-    )
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
 }
 
 /// The object of `part` that `error` speaks of; the first if it speaks of none.

@@ -19,6 +19,7 @@ pub(crate) struct Lanes(Vec<Lane>);
 pub(crate) struct Lane {
     pub(crate) name: String,
     pub(crate) sink: Arc<dyn Sink>,
+    stall: Duration,
     state: Mutex<LaneState>,
 }
 
@@ -29,10 +30,11 @@ struct LaneState {
 }
 
 impl Lane {
-    pub(crate) fn new(name: &str, sink: Arc<dyn Sink>) -> Self {
+    pub(crate) fn new(name: &str, sink: Arc<dyn Sink>, stall: Duration) -> Self {
         Self {
             name: name.to_owned(),
             sink,
+            stall,
             state: Mutex::default(),
         }
     }
@@ -75,7 +77,10 @@ impl Lane {
 
     pub(crate) async fn put(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<()> {
         let options = PutOptions::default();
-        let object = document::write(&*self.sink, key, bytes, &options).await?;
+        let written = document::write(&*self.sink, key, bytes, &options);
+        let object = timeout(self.stall, written)
+            .await
+            .map_err(|_| stalled(key, self.stall))??;
         self.stored(object);
         Ok(())
     }
@@ -293,7 +298,7 @@ impl Put {
                     format!("the put of `{}` returned before its data ended", self.key),
                 )),
             },
-            Err(_) => Err(self.stalled(stall)),
+            Err(_) => Err(stalled(&self.key, stall)),
         }
     }
 
@@ -301,7 +306,7 @@ impl Put {
         let (closing, _) = pipe();
         let feed = std::mem::replace(&mut self.feed, closing);
         if timeout(stall, feed.finish(word)).await.is_err() {
-            return Err(self.stalled(stall));
+            return Err(stalled(&self.key, stall));
         }
         self.outcome(stall).await
     }
@@ -314,18 +319,15 @@ impl Put {
             Ok(Err(broken)) => {
                 Err(Error::new(ErrorKind::Sink, format!("{put} broke off")).with_source(broken))
             }
-            Err(_) => Err(self.stalled(stall)),
+            Err(_) => Err(stalled(&self.key, stall)),
         }
     }
+}
 
-    fn stalled(&self, stall: Duration) -> Error {
-        let seconds = stall.as_secs_f64();
-        Error::new(
-            ErrorKind::Unavailable,
-            format!(
-                "put `{}`: the sink took nothing for {seconds} seconds",
-                self.key
-            ),
-        )
-    }
+fn stalled(key: &Key, stall: Duration) -> Error {
+    let seconds = stall.as_secs_f64();
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("put `{key}`: the sink took nothing for {seconds} seconds"),
+    )
 }

@@ -24,11 +24,11 @@ pub mod source;
 pub mod target;
 pub mod transform;
 
-#[cfg(test)]
-mod broken;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+#[cfg(test)]
+mod broken;
 
 #[doc(inline)]
 pub use crate::__sink_kit as sink;

@@ -11,7 +11,8 @@ use futures::TryStreamExt;
 use super::eventually;
 use super::faults::{Call, Fault, FaultySink};
 use crate::{
-    ErrorKind, Event, Job, Key, MemorySink, Object, Observer, Pipeline, RunOptions, Sink, Source, Status,
+    ErrorKind, Event, Job, Key, MemorySink, Object, Observer, Pipeline, RunOptions, Sink, Source,
+    Status,
 };
 
 /// A store to be backed up: a server, a folder, a fake. One for each case.
@@ -67,7 +68,9 @@ macro_rules! __source_cases {
 /// A job that stores the bytes as they are, in one sink called `sink`.
 pub(super) fn job(source: impl Source, sink: impl Sink) -> Job {
     let job = Job::builder("kit").source(source).sink("sink", sink);
-    job.pipeline(Pipeline::unencrypted()).build().expect("the kit's job is valid")
+    job.pipeline(Pipeline::unencrypted())
+        .build()
+        .expect("the kit's job is valid")
 }
 
 pub(super) async fn objects(sink: &impl Sink) -> Vec<Object> {
@@ -76,14 +79,17 @@ pub(super) async fn objects(sink: &impl Sink) -> Vec<Object> {
 
 async fn assert_nothing_committed(sink: &impl Sink) {
     let objects = objects(sink).await;
-    let manifest = objects.iter().find(|object| object.key.name() == "manifest.json");
+    let manifest = objects
+        .iter()
+        .find(|object| object.key.name() == "manifest.json");
     assert_eq!(manifest, None, "a backup that failed was committed");
 }
 
 pub(super) async fn assert_nothing_left(fixture: &dyn SourceFixture) {
     eventually("nothing is left behind", async || {
         let left = fixture.leftovers().await;
-        left.iter().for_each(|left| eprintln!("left behind: {left}"));
+        left.iter()
+            .for_each(|left| eprintln!("left behind: {left}"));
         left.is_empty()
     })
     .await;
@@ -97,7 +103,11 @@ pub async fn a_backup_is_complete_and_verifies(fixture: &dyn SourceFixture) {
     assert_eq!(report.status(), Status::Complete);
     assert!(report.plain_bytes > 0, "the seeded store has no bytes");
     for verification in job.verify(&report.id, None).await.expect("verify") {
-        assert!(verification.problems.is_empty(), "{:?}", verification.problems);
+        assert!(
+            verification.problems.is_empty(),
+            "{:?}",
+            verification.problems
+        );
     }
     assert_nothing_left(fixture).await;
 }
@@ -116,7 +126,10 @@ pub async fn a_backup_can_be_repeated(fixture: &dyn SourceFixture) {
         let parts = backup.manifest.parts.iter().map(|part| part.name.clone());
         names.push(parts.collect::<std::collections::BTreeSet<_>>());
     }
-    assert_eq!(names[0], names[1], "the parts have other names the second time");
+    assert_eq!(
+        names[0], names[1],
+        "the parts have other names the second time"
+    );
 }
 
 /// Every step of [`Source::restore_steps`] reads a part that a backup has, with a command.
@@ -127,11 +140,17 @@ pub async fn restore_steps_name_the_parts(fixture: &dyn SourceFixture) {
     let report = job.run(RunOptions::default()).await.expect("back up");
     let backup = job.find(report.id.as_str()).await.expect("find the backup");
     let steps = source.restore_steps();
-    assert!(!steps.is_empty(), "no word on how its parts come back with stock tools");
+    assert!(
+        !steps.is_empty(),
+        "no word on how its parts come back with stock tools"
+    );
     for step in steps {
         let known = backup.manifest.part(&step.part).is_some();
         assert!(known, "a step for `{}`, which is no part", step.part);
-        assert!(!step.what.is_empty() && !step.command.program().is_empty(), "{step:?}");
+        assert!(
+            !step.what.is_empty() && !step.command.program().is_empty(),
+            "{step:?}"
+        );
     }
 }
 
@@ -139,8 +158,16 @@ pub async fn restore_steps_name_the_parts(fixture: &dyn SourceFixture) {
 pub async fn it_declares_itself(fixture: &dyn SourceFixture) {
     let source = fixture.source();
     Key::check(source.kind()).expect("its kind is a name");
-    assert_eq!(source.kind(), source.kind().to_lowercase(), "kinds are lower case");
-    assert!((1..=64).contains(&source.parts_at_once()), "{} parts", source.parts_at_once());
+    assert_eq!(
+        source.kind(),
+        source.kind().to_lowercase(),
+        "kinds are lower case"
+    );
+    assert!(
+        (1..=64).contains(&source.parts_at_once()),
+        "{} parts",
+        source.parts_at_once()
+    );
 }
 
 /// A password shows neither in `Debug` nor in anything but the parts that a backup stores, nor in
@@ -152,8 +179,13 @@ pub async fn no_secret_shows(fixture: &dyn SourceFixture) {
     let job = job(source, sink.clone());
     let report = job.run(RunOptions::default()).await.expect("back up");
     let backup = job.find(report.id.as_str()).await.expect("find the backup");
-    let parts: Vec<&Key> =
-        backup.manifest.parts.iter().flat_map(|p| &p.objects).map(|o| &o.key).collect();
+    let parts: Vec<&Key> = backup
+        .manifest
+        .parts
+        .iter()
+        .flat_map(|p| &p.objects)
+        .map(|o| &o.key)
+        .collect();
     let mut texts = vec![shown];
     for object in objects(&sink).await {
         if !parts.contains(&&object.key) {
@@ -166,7 +198,10 @@ pub async fn no_secret_shows(fixture: &dyn SourceFixture) {
     texts.push(format!("{:?}", broken.run(RunOptions::default()).await));
     for text in texts {
         let secret = fixture.secret();
-        assert!(!secret.is_some_and(|secret| text.contains(&secret)), "a secret shows in {text}");
+        assert!(
+            !secret.is_some_and(|secret| text.contains(&secret)),
+            "a secret shows in {text}"
+        );
     }
 }
 
@@ -181,13 +216,23 @@ pub async fn a_source_that_breaks_commits_nothing(fixture: &dyn SourceFixture) {
         .sink("sink", sink.clone())
         .observer(vec![Arc::clone(&begun) as Arc<dyn Observer>])
         .build();
-    let outcome = broken.expect("the kit's job is valid").run(RunOptions::default()).await;
+    let outcome = broken
+        .expect("the kit's job is valid")
+        .run(RunOptions::default())
+        .await;
     let error = match outcome {
         Ok(report) => panic!("half a backup is {:?}", report.status()),
         Err(error) => error,
     };
-    assert_ne!(error.kind(), ErrorKind::Sink, "the sink is blamed: {error:?}");
-    assert!(begun.0.load(Ordering::SeqCst) > 0, "it broke before its first part: {error:?}");
+    assert_ne!(
+        error.kind(),
+        ErrorKind::Sink,
+        "the sink is blamed: {error:?}"
+    );
+    assert!(
+        begun.0.load(Ordering::SeqCst) > 0,
+        "it broke before its first part: {error:?}"
+    );
     assert_nothing_committed(&sink).await;
     assert_nothing_left(fixture).await;
 }

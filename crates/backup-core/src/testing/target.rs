@@ -54,7 +54,9 @@ impl Backup {
     async fn of(fixture: &dyn TargetFixture) -> Self {
         let seeded = fixture.seed().await;
         let sink = MemorySink::new();
-        let report = job(fixture.source(), sink.clone()).run(RunOptions::default()).await;
+        let report = job(fixture.source(), sink.clone())
+            .run(RunOptions::default())
+            .await;
         let id = report.expect("back up the seeded store").id;
         fixture.wipe().await;
         Self { sink, id, seeded }
@@ -66,7 +68,9 @@ impl Backup {
 
     async fn restore(&self, fixture: &dyn TargetFixture) {
         let (job, target) = (self.job(fixture), fixture.target());
-        let restored = job.restore(&self.id, &*target, RestoreRequest::default()).await;
+        let restored = job
+            .restore(&self.id, &*target, RestoreRequest::default())
+            .await;
         restored.expect("restore into an empty target");
     }
 }
@@ -123,12 +127,21 @@ pub async fn an_occupied_target_is_replaced_only_by_name(fixture: &dyn TargetFix
 pub async fn a_backup_of_another_kind_is_refused(fixture: &dyn TargetFixture) {
     let backup = Backup::of(fixture).await;
     let (stranger, target) = (job(Stranger, MemorySink::new()), fixture.target());
-    let report = stranger.run(RunOptions::default()).await.expect("back up a stranger");
-    let outcome = stranger.restore(&report.id, &*target, RestoreRequest::default()).await;
+    let report = stranger
+        .run(RunOptions::default())
+        .await
+        .expect("back up a stranger");
+    let outcome = stranger
+        .restore(&report.id, &*target, RestoreRequest::default())
+        .await;
     let error = outcome.expect_err("a backup of another kind was restored");
     assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
     assert_empty(fixture, "a refusal").await;
-    assert_eq!(target.kind(), fixture.source().kind(), "its own backups are of its kind");
+    assert_eq!(
+        target.kind(),
+        fixture.source().kind(),
+        "its own backups are of its kind"
+    );
     backup.restore(fixture).await;
 }
 
@@ -143,7 +156,8 @@ impl Source for Stranger {
     }
 
     async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
-        out.write("strange", ByteStream::from_bytes("bytes")).await?;
+        out.write("strange", ByteStream::from_bytes("bytes"))
+            .await?;
         Ok(Facts::new())
     }
 }
@@ -152,13 +166,18 @@ impl Source for Stranger {
 pub async fn an_unknown_option_is_unsupported(fixture: &dyn TargetFixture) {
     let backup = Backup::of(fixture).await;
     let mut options = RestoreOptions::default();
-    options.extra.insert("no_such_option".to_owned(), true.into());
+    options
+        .extra
+        .insert("no_such_option".to_owned(), true.into());
     let request = RestoreRequest::default().options(options);
     let (job, target) = (backup.job(fixture), fixture.target());
     let outcome = job.restore(&backup.id, &*target, request).await;
     let error = outcome.expect_err("an unknown option was ignored");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
-    assert!(error.chain().contains("no_such_option"), "which option? {error:?}");
+    assert!(
+        error.chain().contains("no_such_option"),
+        "which option? {error:?}"
+    );
     assert_empty(fixture, "a refusal").await;
 }
 
@@ -171,7 +190,9 @@ pub async fn no_failed_read_goes_unseen(fixture: &dyn TargetFixture) {
             fixture.wipe().await;
             let sink = FaultySink::new(backup.sink.clone()).at(Call::Get, nth, fault);
             let (job, target) = (job(fixture.source(), sink.clone()), fixture.target());
-            let outcome = job.restore(&backup.id, &*target, RestoreRequest::default()).await;
+            let outcome = job
+                .restore(&backup.id, &*target, RestoreRequest::default())
+                .await;
             if sink.fired() == 0 && sink.calls(Call::Get) < nth {
                 outcome.expect("restore without a fault");
                 break;
@@ -230,10 +251,20 @@ async fn stalls(sink: &FaultySink<MemorySink>) {
 pub async fn it_names_itself_without_secrets(fixture: &dyn TargetFixture) {
     let target = fixture.target();
     let name = target.to_string();
-    assert!(!name.is_empty() && name.trim() == name && !name.contains('\n'), "{name:?}");
+    assert!(
+        !name.is_empty() && name.trim() == name && !name.contains('\n'),
+        "{name:?}"
+    );
     Key::check(target.kind()).expect("its kind is a name");
-    assert_eq!(target.kind(), target.kind().to_lowercase(), "kinds are lower case");
+    assert_eq!(
+        target.kind(),
+        target.kind().to_lowercase(),
+        "kinds are lower case"
+    );
     let shown = format!("{name} {target:?} {target:#?}");
     let secret = fixture.secret();
-    assert!(!secret.is_some_and(|secret| shown.contains(&secret)), "a secret shows in {shown}");
+    assert!(
+        !secret.is_some_and(|secret| shown.contains(&secret)),
+        "a secret shows in {shown}"
+    );
 }

@@ -11,7 +11,7 @@ use ::age::x25519::{Identity, Recipient};
 use ::age::{DecryptError, Decryptor, Encryptor};
 
 use super::{Coding, Reader, Stage, StockCommand, Transform, guard};
-use crate::pipeline::thread::read_full;
+use crate::pipeline::thread::{self, read_full};
 use crate::time::Stamp;
 use crate::{Error, ErrorKind, Result, Secret};
 
@@ -19,6 +19,9 @@ use crate::{Error, ErrorKind, Result, Secret};
 ///
 /// Who encrypts needs public keys only, so a backup host cannot read what it wrote. To decode,
 /// give it an identity.
+///
+/// Runs on a thread of its own, about as fast as one core hashes, so that it never is what the
+/// others wait for; the stages around it share the remaining cores.
 #[derive(Clone)]
 pub struct Age {
     recipients: Vec<Recipient>,
@@ -182,13 +185,16 @@ impl Transform for Age {
             .wrap_output(coded.clone())
             .map_err(|e| failed(&e))?;
         coding.note("recipients", self.recipients());
-        Ok(Box::new(Sealing {
-            plain,
-            chunk: vec![0; CHUNK],
-            writer: Some(writer),
-            coded,
-            ready: Cursor::default(),
-        }))
+        Ok(Box::new(thread::pump(
+            "age",
+            Box::new(Sealing {
+                plain,
+                chunk: vec![0; CHUNK],
+                writer: Some(writer),
+                coded,
+                ready: Cursor::default(),
+            }),
+        )))
     }
 
     fn decode(&self, coded: Reader, coding: &Coding) -> Result<Reader> {
@@ -200,7 +206,8 @@ impl Transform for Age {
         }
         let age = self.clone();
         let coding = coding.clone();
-        Ok(guard::lazy(move || age.open(guard::input(coded), &coding)))
+        let open = move || age.open(guard::input(coded), &coding);
+        Ok(Box::new(thread::pump("unage", guard::lazy(open))))
     }
 
     fn can_decode(&self) -> bool {
@@ -212,7 +219,7 @@ impl Transform for Age {
     }
 
     fn memory(&self, _: usize) -> usize {
-        4 * (CHUNK + TAG) + 2 * MAX_HEADER as usize
+        (thread::SLOTS + 2) * crate::CHUNK + 4 * (CHUNK + TAG) + 2 * MAX_HEADER as usize
     }
 }
 
@@ -311,10 +318,11 @@ impl Write for Coded {
     }
 }
 
+/// Not to be read again after an error: it would go on. [`thread::pump`] never does.
 struct Sealing {
     plain: Reader,
     chunk: Vec<u8>,
-    /// `None` after the last chunk or an error.
+    /// `None` after the last chunk.
     writer: Option<StreamWriter<Coded>>,
     coded: Coded,
     ready: Cursor<Vec<u8>>,

@@ -45,12 +45,13 @@ impl Zstd {
     pub fn level(level: i32) -> Self {
         Self {
             level: level.clamp(*Self::LEVELS.start(), *Self::LEVELS.end()),
-            frame: 1024 * 1024,
+            frame: 2 * 1024 * 1024,
         }
     }
 
-    /// How many plain bytes a frame holds, 64 KiB to 8 MiB, 1 MiB by default, with which
-    /// the ratio is as good as that of one frame over all on rows, and memory small.
+    /// How many plain bytes a frame holds, 64 KiB to 8 MiB, 2 MiB by default. Rows
+    /// compress as well in small frames as in one; files that resemble each other do not: a tree
+    /// of source code takes 9 % more room at 2 MiB, 3 % at 4 MiB, for twice the memory.
     #[must_use]
     pub fn frame(mut self, bytes: usize) -> Self {
         self.frame = bytes.clamp(64 * 1024, MAX_FRAME);
@@ -61,8 +62,8 @@ impl Zstd {
     /// the higher levels grow with the frame.
     fn workspace(&self) -> usize {
         let compressor = match self.level {
-            ..=3 => 5 << 18,
-            ..=6 => 3 << 20,
+            -7..=3 => 5 << 18,
+            4..=6 => 3 << 20,
             _ => (16 * self.frame.next_power_of_two()).max(1 << 20) + (5 << 18),
         };
         compressor + (1 << 18)

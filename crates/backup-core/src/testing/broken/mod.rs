@@ -25,7 +25,11 @@ fn panics_live(body: impl Future<Output = ()>) -> bool {
 
 fn block_on(simulated: bool, body: impl Future<Output = ()>) -> bool {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().start_paused(simulated).build().unwrap();
+    let runtime = runtime
+        .enable_all()
+        .start_paused(simulated)
+        .build()
+        .unwrap();
     panics(|| runtime.block_on(body))
 }
 
@@ -34,7 +38,10 @@ fn block_on(simulated: bool, body: impl Future<Output = ()>) -> bool {
 fn cases_in(source: &str) -> Vec<&str> {
     let names = source.lines().filter_map(|line| {
         let line = line.strip_prefix("pub ")?;
-        let line = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
+        let line = line
+            .strip_prefix("async ")
+            .unwrap_or(line)
+            .strip_prefix("fn ")?;
         let (name, arguments) = line.split_once('(')?;
         arguments.starts_with("fixture: &").then_some(name)
     });

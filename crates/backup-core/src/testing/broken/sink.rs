@@ -21,7 +21,9 @@ use crate::{
 };
 
 crate::testing::sink!(memory, async { MemorySink::new() });
-crate::testing::sink!(memory_with_lock, async { MemorySink::with_lock(SystemClock) });
+crate::testing::sink!(memory_with_lock, async {
+    MemorySink::with_lock(SystemClock)
+});
 crate::testing::sink!(without_faults, async { FaultySink::new(MemorySink::new()) });
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,7 +87,12 @@ impl BrokenSink {
     }
 
     fn everything(&self) -> Vec<Object> {
-        self.inner.list(None).try_collect().now_or_never().unwrap().unwrap()
+        self.inner
+            .list(None)
+            .try_collect()
+            .now_or_never()
+            .unwrap()
+            .unwrap()
     }
 }
 
@@ -145,13 +152,17 @@ impl Sink for BrokenSink {
             }
             KeepsSixteenMiB => {
                 let bytes = data.collect(usize::MAX).await?;
-                let mut object = self.replace(key, bytes.slice(..bytes.len().min(16 << 20))).await?;
+                let mut object = self
+                    .replace(key, bytes.slice(..bytes.len().min(16 << 20)))
+                    .await?;
                 object.len = bytes.len() as u64;
                 Ok(object)
             }
             LeavesTasksBehind => {
                 let (inner, key, options) = (self.inner.clone(), key.clone(), options.clone());
-                tokio::spawn(async move { inner.put(&key, data, &options).await }).await.unwrap()
+                tokio::spawn(async move { inner.put(&key, data, &options).await })
+                    .await
+                    .unwrap()
             }
             LowersCase => {
                 let key = Key::parse(key.as_str().to_lowercase()).unwrap();
@@ -211,7 +222,10 @@ impl Sink for BrokenSink {
                     if now.load(Ordering::SeqCst) == turn {
                         chunk
                     } else {
-                        Err(Error::new(ErrorKind::Unavailable, "the connection is in use"))
+                        Err(Error::new(
+                            ErrorKind::Unavailable,
+                            "the connection is in use",
+                        ))
                     }
                 })))
             }
@@ -228,7 +242,11 @@ impl Sink for BrokenSink {
             MissingIsAnError => drop(self.inner.stat(at).await?),
             DeletesByText | DeletesFolders => {
                 let below = format!("{}/", at.key);
-                let prefix = if self.flaw == DeletesFolders { &below } else { at.key.as_str() };
+                let prefix = if self.flaw == DeletesFolders {
+                    &below
+                } else {
+                    at.key.as_str()
+                };
                 for object in self.everything() {
                     if object.key.as_str().starts_with(prefix) {
                         self.inner.delete(&object.locator()).await?;
@@ -255,7 +273,8 @@ impl Sink for BrokenSink {
             return self.inner.children(prefix);
         }
         let depth = prefix.map_or(0, |prefix| prefix.as_str().split('/').count());
-        let segment = move |object: Object| object.key.as_str().split('/').nth(depth).map(str::to_owned);
+        let segment =
+            move |object: Object| object.key.as_str().split('/').nth(depth).map(str::to_owned);
         self.inner
             .list(prefix)
             .try_filter_map(move |object| std::future::ready(Ok(segment(object))))
@@ -275,7 +294,12 @@ impl Sink for BrokenSink {
                     }
                 }
             }
-            SweepsForEver => return Ok(Swept { objects: 1, bytes: 0 }),
+            SweepsForEver => {
+                return Ok(Swept {
+                    objects: 1,
+                    bytes: 0,
+                });
+            }
             SweepsPutsInFlight => {
                 self.turn.fetch_add(1, Ordering::SeqCst);
             }
@@ -309,7 +333,9 @@ impl fmt::Debug for BrokenSink {
 }
 
 fn lying(call: Call, fault: Fault) -> SinkFixture {
-    FaultySink::new(MemorySink::new()).from(call, 1, fault).into()
+    FaultySink::new(MemorySink::new())
+        .from(call, 1, fault)
+        .into()
 }
 
 fn broken_for(case: &str) -> Vec<SinkFixture> {
@@ -346,7 +372,10 @@ fn broken_for(case: &str) -> Vec<SinkFixture> {
         "it_names_itself_and_shows_no_secret" => &[ShowsSecrets],
         _ => &[],
     };
-    let mut broken: Vec<_> = flaws.iter().map(|flaw| BrokenSink::fixture(*flaw)).collect();
+    let mut broken: Vec<_> = flaws
+        .iter()
+        .map(|flaw| BrokenSink::fixture(*flaw))
+        .collect();
     match case {
         "objects_come_back" => {
             broken.push(lying(Call::Put, Fault::Flip(0)));
@@ -396,6 +425,9 @@ fn each_case_fails_on_a_broken_sink() {
     ];
     assert_each_case_can_fail(CASES, &files, |case| {
         let broken = broken_for(case);
-        broken.iter().map(|fixture| panics_async(run(case, fixture))).collect()
+        broken
+            .iter()
+            .map(|fixture| panics_async(run(case, fixture)))
+            .collect()
     });
 }

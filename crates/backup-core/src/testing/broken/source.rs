@@ -21,7 +21,11 @@ crate::testing::source!(memory, async { Memory });
 struct Memory;
 
 fn parts() -> MemorySource {
-    let parts = [("db.dump", noise(3 << 20, 1)), ("empty", noise(0, 2)), ("odd-_+.0", noise(1, 3))];
+    let parts = [
+        ("db.dump", noise(3 << 20, 1)),
+        ("empty", noise(0, 2)),
+        ("odd-_+.0", noise(1, 3)),
+    ];
     MemorySource::new(parts).facts(Facts::new().with("entries", 3))
 }
 
@@ -101,7 +105,11 @@ impl Drop for Slot {
 #[async_trait]
 impl Source for Broken {
     fn kind(&self) -> &str {
-        if self.flaw == IsShouting { "BROKEN" } else { "broken" }
+        if self.flaw == IsShouting {
+            "BROKEN"
+        } else {
+            "broken"
+        }
     }
 
     async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
@@ -110,7 +118,11 @@ impl Source for Broken {
         let bytes = noise(3 << 20, 1);
         let mut data = ByteStream::from_bytes(bytes.clone());
         if self.broken {
-            let kind = if self.flaw == BlamesTheSink { ErrorKind::Sink } else { ErrorKind::Source };
+            let kind = if self.flaw == BlamesTheSink {
+                ErrorKind::Sink
+            } else {
+                ErrorKind::Source
+            };
             let error = Error::new(kind, "pg_dump exited 1");
             match self.flaw {
                 BreaksBeforeItBegins => return Err(error),
@@ -150,11 +162,19 @@ impl Source for Broken {
     }
 
     fn parts_at_once(&self) -> usize {
-        if self.flaw == WritesInDroves { 10_000 } else { 1 }
+        if self.flaw == WritesInDroves {
+            10_000
+        } else {
+            1
+        }
     }
 
     fn restore_steps(&self) -> Vec<RestoreStep> {
-        let part = if self.flaw == HasStrayStep { "other" } else { "db.dump" };
+        let part = if self.flaw == HasStrayStep {
+            "other"
+        } else {
+            "db.dump"
+        };
         vec![RestoreStep {
             part: part.to_owned(),
             what: "load".to_owned(),
@@ -165,7 +185,11 @@ impl Source for Broken {
 
 impl std::fmt::Debug for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let secret = if self.flaw == ShowsSecret { "hunter2" } else { "_" };
+        let secret = if self.flaw == ShowsSecret {
+            "hunter2"
+        } else {
+            "_"
+        };
         write!(f, "Broken({:?}, {secret})", self.flaw)
     }
 }
@@ -204,9 +228,12 @@ fn flaws_for(case: &str) -> &'static [Flaw] {
         "restore_steps_name_the_parts" => &[HasStrayStep],
         "it_declares_itself" => &[IsShouting, WritesInDroves],
         "no_secret_shows" => &[ShowsSecret, SpellsSecretInFacts],
-        "a_source_that_breaks_commits_nothing" => {
-            &[EndsWhenItBreaks, BlamesTheSink, BreaksBeforeItBegins, ForgetsItsTask]
-        }
+        "a_source_that_breaks_commits_nothing" => &[
+            EndsWhenItBreaks,
+            BlamesTheSink,
+            BreaksBeforeItBegins,
+            ForgetsItsTask,
+        ],
         "a_failing_sink_ends_the_backup" => &[HidesSinkErrors, ForgetsItsTask],
         "a_dropped_backup_leaves_nothing_behind" => &[ForgetsItsTask],
         _ => &[],
@@ -230,7 +257,11 @@ crate::__source_cases! { by_name {} }
 fn each_case_fails_on_a_broken_source() {
     let files = [include_str!("../source.rs")];
     assert_each_case_can_fail(CASES, &files, |case| {
-        let broken = flaws_for(case).iter().map(|flaw| Fixture(Broken::new(*flaw)));
-        broken.map(|fixture| panics_live(run(case, &fixture))).collect()
+        let broken = flaws_for(case)
+            .iter()
+            .map(|flaw| Fixture(Broken::new(*flaw)));
+        broken
+            .map(|fixture| panics_live(run(case, &fixture)))
+            .collect()
     });
 }

@@ -13,8 +13,7 @@ use crate::testing::noise;
 use crate::testing::source::SourceFixture;
 use crate::testing::target::{self, TargetFixture};
 use crate::{
-    Error, ErrorKind, MemorySource, Occupancy, PartReader, RestoreOptions, Result,
-    Source, Target,
+    Error, ErrorKind, MemorySource, Occupancy, PartReader, RestoreOptions, Result, Source, Target,
 };
 
 crate::testing::target!(memory, async { Fixture::new(Sound) });
@@ -61,8 +60,14 @@ impl Fixture {
 }
 
 fn fingerprint(parts: &[(String, Bytes)]) -> String {
-    let sum = |bytes: &Bytes| bytes.iter().fold(7u64, |s, b| s.wrapping_mul(31) + u64::from(*b));
-    let parts = parts.iter().map(|(name, bytes)| format!("{name} {} {}", bytes.len(), sum(bytes)));
+    let sum = |bytes: &Bytes| {
+        bytes
+            .iter()
+            .fold(7u64, |s, b| s.wrapping_mul(31) + u64::from(*b))
+    };
+    let parts = parts
+        .iter()
+        .map(|(name, bytes)| format!("{name} {} {}", bytes.len(), sum(bytes)));
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -90,7 +95,11 @@ impl SourceFixture for Fixture {
 }
 
 fn seeded() -> Vec<(String, Bytes)> {
-    let parts = [("a.dump", noise(600_000, 1)), ("b.empty", noise(0, 2)), ("c.tail", noise(10, 3))];
+    let parts = [
+        ("a.dump", noise(600_000, 1)),
+        ("b.empty", noise(0, 2)),
+        ("c.tail", noise(10, 3)),
+    ];
     parts.map(|(name, bytes)| (name.to_owned(), bytes)).into()
 }
 
@@ -154,7 +163,10 @@ impl Target for TestTarget {
         if let Some(name) = options.extra.keys().next()
             && self.flaw != IgnoresOptions
         {
-            return Err(Error::new(ErrorKind::Unsupported, format!("no option `{name}`")));
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("no option `{name}`"),
+            ));
         }
         if self.flaw == ForgetsItsTask {
             let running = Arc::clone(&self.running);
@@ -175,7 +187,10 @@ impl Target for TestTarget {
             let mut data = parts.open(name).await?;
             let mut bytes = Vec::new();
             if as_it_goes {
-                self.parts.lock().unwrap().push((name.to_owned(), Bytes::new()));
+                self.parts
+                    .lock()
+                    .unwrap()
+                    .push((name.to_owned(), Bytes::new()));
             }
             while let Some(chunk) = data.next().await {
                 match chunk {
@@ -247,6 +262,8 @@ fn each_case_fails_on_a_broken_target() {
     let files = [include_str!("../target.rs")];
     assert_each_case_can_fail(CASES, &files, |case| {
         let broken = flaws_for(case).iter().map(|flaw| Fixture::new(*flaw));
-        broken.map(|fixture| panics_live(run(case, &fixture))).collect()
+        broken
+            .map(|fixture| panics_live(run(case, &fixture)))
+            .collect()
     });
 }

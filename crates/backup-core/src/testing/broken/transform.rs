@@ -120,13 +120,21 @@ impl Transform for Toy {
 
 impl fmt::Debug for Toy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secret = if self.flaw == ShowsSecret { "hunter2" } else { "_" };
+        let secret = if self.flaw == ShowsSecret {
+            "hunter2"
+        } else {
+            "_"
+        };
         write!(f, "Toy({:?}, {secret})", self.flaw)
     }
 }
 
 fn checksum(sum: u64, frame: &[u8]) -> u64 {
-    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+    let mix = |sum: u64, word: u64| {
+        (sum ^ word)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(23)
+    };
     let words = frame.chunks(8).map(|chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
@@ -192,7 +200,10 @@ struct Failed(Option<io::Error>);
 
 impl Read for Failed {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(self.0.take().unwrap_or_else(|| io::Error::other("failed before")))
+        Err(self
+            .0
+            .take()
+            .unwrap_or_else(|| io::Error::other("failed before")))
     }
 }
 
@@ -261,7 +272,9 @@ impl Read for Decoder {
 }
 
 fn faulty(call: Call, fault: Fault) -> TransformFixture {
-    FaultyTransform::new(Toy::new(Sound)).from(call, 1, fault).into()
+    FaultyTransform::new(Toy::new(Sound))
+        .from(call, 1, fault)
+        .into()
 }
 
 fn broken_for(case: &str) -> Vec<TransformFixture> {
@@ -321,6 +334,9 @@ fn each_case_fails_on_a_broken_stage() {
     ];
     assert_each_case_can_fail(CASES, &files, |case| {
         let broken = broken_for(case);
-        broken.iter().map(|fixture| panics(|| run(case, fixture))).collect()
+        broken
+            .iter()
+            .map(|fixture| panics(|| run(case, fixture)))
+            .collect()
     });
 }

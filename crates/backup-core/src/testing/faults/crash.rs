@@ -10,9 +10,7 @@ use futures::FutureExt;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::sync::watch;
 
-use crate::{
-    ByteStream, Capabilities, Key, Locator, Object, PutOptions, Result, Sink, Swept,
-};
+use crate::{ByteStream, Capabilities, Key, Locator, Object, PutOptions, Result, Sink, Swept};
 
 /// A machine that will die at a chosen moment, with all its [`CrashSink`]s at once.
 ///
@@ -92,10 +90,7 @@ pub struct CrashSink<S> {
 }
 
 impl<S: Sink> CrashSink<S> {
-    fn listing<'a, T: 'a>(
-        &'a self,
-        items: impl Stream<Item = T> + Send + 'a,
-    ) -> BoxStream<'a, T> {
+    fn listing<'a, T: 'a>(&'a self, items: impl Stream<Item = T> + Send + 'a) -> BoxStream<'a, T> {
         let alive = async move {
             self.crash.alive().await;
             items

@@ -112,7 +112,10 @@ impl Plan {
             First::Only(nth) => *n == nth,
             First::From(nth) => *n >= nth,
         };
-        let found = self.faults.iter().find(|(c, first, _)| *c == call && hit(first));
+        let found = self
+            .faults
+            .iter()
+            .find(|(c, first, _)| *c == call && hit(first));
         found.map(|(_, _, fault)| Armed {
             fault: *fault,
             call,

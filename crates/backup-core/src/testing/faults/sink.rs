@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{Armed, Call, Fault, First, Plan, tamper};
-use crate::{
-    ByteStream, Capabilities, Key, Locator, Object, PutOptions, Result, Sink, Swept,
-};
+use crate::{ByteStream, Capabilities, Key, Locator, Object, PutOptions, Result, Sink, Swept};
 
 /// A sink in front of another that fails as planned. Clones share the counts.
 #[derive(Clone, Debug)]

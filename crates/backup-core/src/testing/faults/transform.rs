@@ -87,11 +87,15 @@ impl<T: Transform> Transform for FaultyTransform<T> {
     }
 
     fn encode(&self, plain: Reader, coding: &Coding) -> Result<Reader> {
-        self.output(Call::Encode, plain, |plain| self.inner.encode(plain, coding))
+        self.output(Call::Encode, plain, |plain| {
+            self.inner.encode(plain, coding)
+        })
     }
 
     fn decode(&self, coded: Reader, coding: &Coding) -> Result<Reader> {
-        self.output(Call::Decode, coded, |coded| self.inner.decode(coded, coding))
+        self.output(Call::Decode, coded, |coded| {
+            self.inner.decode(coded, coding)
+        })
     }
 
     fn can_decode(&self) -> bool {
@@ -139,7 +143,10 @@ impl Read for Tampered {
         let n = self.inner.read(&mut buffer[..limit])?;
         self.tampering.pass(&mut buffer[..n]);
         if n == 0 && limit > 0 {
-            return self.tampering.end().map_or(Ok(0), |error| Err(error.into()));
+            return self
+                .tampering
+                .end()
+                .map_or(Ok(0), |error| Err(error.into()));
         }
         Ok(n)
     }

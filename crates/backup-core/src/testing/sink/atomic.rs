@@ -38,7 +38,9 @@ pub async fn of_concurrent_puts_one_wins(fixture: &SinkFixture) {
         let (streams, gates): (Vec<_>, Vec<_>) =
             bytes.iter().map(|bytes| Gate::after(bytes.clone())).unzip();
         let options = PutOptions::default();
-        let puts = streams.into_iter().map(|data| sink.put(&key, data, &options));
+        let puts = streams
+            .into_iter()
+            .map(|data| sink.put(&key, data, &options));
         let referee = async {
             let mut open = Vec::new();
             for gate in gates {
@@ -54,7 +56,11 @@ pub async fn of_concurrent_puts_one_wins(fixture: &SinkFixture) {
         };
         let (outcomes, ()) = join(join_all(puts), referee).await;
         let winners: Vec<usize> = (0..4).filter(|n| outcomes[*n].is_ok()).collect();
-        assert_eq!(winners.len(), 1, "one put of `{key}` must win: {outcomes:?}");
+        assert_eq!(
+            winners.len(),
+            1,
+            "one put of `{key}` must win: {outcomes:?}"
+        );
         for outcome in outcomes.into_iter().filter(Result::is_err) {
             assert_kind(outcome, ErrorKind::AlreadyExists, "the put that lost");
         }
@@ -76,7 +82,10 @@ pub async fn a_failed_stream_comes_back_and_leaves_nothing(fixture: &SinkFixture
         let outcome = sink.put(&key, data, &PutOptions::default()).await;
         let error = assert_kind(outcome, kind, "put of data that fails");
         let chain = error.chain();
-        assert!(chain.contains("pg_dump exited 1"), "the reason is lost: {chain}");
+        assert!(
+            chain.contains("pg_dump exited 1"),
+            "the reason is lost: {chain}"
+        );
         assert_invisible(sink, &key, "its data failed").await;
     }
 }
@@ -120,7 +129,10 @@ pub async fn a_dropped_put_lets_go_of_its_data(fixture: &SinkFixture) {
     }
     let limit = std::time::Duration::from_secs(10);
     let let_go = tokio::time::timeout(limit, gate.dropped).await;
-    assert!(let_go.is_ok(), "ten seconds after the drop the data is still held");
+    assert!(
+        let_go.is_ok(),
+        "ten seconds after the drop the data is still held"
+    );
 }
 
 /// A put that is dropped between any two steps has stored everything or nothing.
@@ -137,7 +149,11 @@ pub async fn a_put_dropped_at_any_moment_is_whole_or_absent(fixture: &SinkFixtur
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
             Poll::Pending => {
                 left -= 1;
-                if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+                if left == 0 {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                }
             }
         });
         let outcome = outcome.await;
@@ -155,7 +171,12 @@ pub async fn a_put_dropped_at_any_moment_is_whole_or_absent(fixture: &SinkFixtur
             None => {}
         }
         for object in listed(sink, None).await {
-            assert_eq!(object.len, bytes.len() as u64, "`{}` is not whole", object.key);
+            assert_eq!(
+                object.len,
+                bytes.len() as u64,
+                "`{}` is not whole",
+                object.key
+            );
         }
     }
 }

@@ -52,7 +52,15 @@ pub async fn ranges_are_half_open(fixture: &SinkFixture) {
     put(sink, &full, bytes.clone()).await;
     put(sink, &empty, Bytes::new()).await;
     let ranges = [
-        0..0, 0..1, 0..len, 1..len, 7..7, chunk - 1..chunk + 1, 5..len - 5, len - 1..len, len..len,
+        0..0,
+        0..1,
+        0..len,
+        1..len,
+        7..7,
+        chunk - 1..chunk + 1,
+        5..len - 5,
+        len - 1..len,
+        len..len,
     ];
     for range in ranges {
         let back = read(sink, &(&full).into(), Some(range.clone())).await;
@@ -72,7 +80,11 @@ pub async fn a_range_beyond_the_end_is_invalid(fixture: &SinkFixture) {
     for (start, end) in [(0, 11), (10, 11), (11, 11), (20, 30), (5, 4), (0, u64::MAX)] {
         let range = Range { start, end };
         let outcome = read(sink, &(&at).into(), Some(range)).await;
-        assert_kind(outcome, ErrorKind::Invalid, &format!("bytes {start}..{end} of ten"));
+        assert_kind(
+            outcome,
+            ErrorKind::Invalid,
+            &format!("bytes {start}..{end} of ten"),
+        );
     }
 }
 
@@ -84,9 +96,16 @@ pub async fn bodies_do_not_disturb_each_other(fixture: &SinkFixture) {
     put(sink, &key, bytes.clone()).await;
     let at = Locator::from(&key);
     let mut slow = sink.get(&at, None).await.expect("get once");
-    let first = slow.next().await.expect("a first chunk").expect("a good chunk");
+    let first = slow
+        .next()
+        .await
+        .expect("a first chunk")
+        .expect("a good chunk");
     drop(sink.get(&at, None).await.expect("get a body nobody reads"));
     assert_holds(sink, &key, &bytes).await;
-    let rest = slow.collect(usize::MAX).await.expect("the rest of the slow body");
+    let rest = slow
+        .collect(usize::MAX)
+        .await
+        .expect("the rest of the slow body");
     assert_same(&[first, rest].concat().into(), &bytes, "the slow body");
 }

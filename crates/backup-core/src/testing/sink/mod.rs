@@ -191,14 +191,25 @@ async fn children(sink: &dyn Sink, prefix: Option<&Key>) -> Vec<String> {
 /// No way of looking shows anything at `key`. The key has two segments.
 async fn assert_invisible(sink: &dyn Sink, key: &Key, after: &str) {
     let at = Locator::from(key);
-    assert_kind(sink.stat(&at).await, ErrorKind::NotFound, &format!("stat after {after}"));
-    assert_kind(read(sink, &at, None).await, ErrorKind::NotFound, &format!("get after {after}"));
+    assert_kind(
+        sink.stat(&at).await,
+        ErrorKind::NotFound,
+        &format!("stat after {after}"),
+    );
+    assert_kind(
+        read(sink, &at, None).await,
+        ErrorKind::NotFound,
+        &format!("get after {after}"),
+    );
     let listed = listed(sink, None).await;
     let shown = listed.iter().find(|object| object.key == *key);
     assert_eq!(shown, None, "listed after {after}");
     let folder = crate::testing::sink::key(key.as_str().split('/').next().unwrap_or_default());
     let children = children(sink, Some(&folder)).await;
-    assert!(!children.iter().any(|c| c == key.name()), "a child after {after}");
+    assert!(
+        !children.iter().any(|c| c == key.name()),
+        "a child after {after}"
+    );
 }
 
 /// Data that stops half way until somebody lets it go on.
@@ -224,7 +235,11 @@ impl Gate {
             }
             Ok(Bytes::new())
         });
-        let gate = Gate { reached, open, dropped };
+        let gate = Gate {
+            reached,
+            open,
+            dropped,
+        };
         (ByteStream::new(cut(bytes).chain(wait)), gate)
     }
 }

@@ -19,7 +19,11 @@ pub async fn delete_removes_one_object(fixture: &SinkFixture) {
         let object = put(sink, &gone, round).await;
         sink.delete(&object.locator()).await.expect("delete");
         assert_invisible(sink, &gone, "it was deleted").await;
-        let versions: Vec<Object> = sink.versions(Some(&gone)).try_collect().await.expect("versions");
+        let versions: Vec<Object> = sink
+            .versions(Some(&gone))
+            .try_collect()
+            .await
+            .expect("versions");
         let hidden = versions.iter().find(|v| v.version == object.version);
         assert_eq!(hidden, None, "delete only hid it");
         assert_eq!(listed_keys(sink, None).await, ["orders/10", "orders/2/a"]);
@@ -30,10 +34,14 @@ pub async fn delete_removes_one_object(fixture: &SinkFixture) {
 pub async fn deleting_what_is_missing_is_ok(fixture: &SinkFixture) {
     let sink = &*fixture.sink;
     let key = key("orders/1");
-    sink.delete(&(&key).into()).await.expect("delete in an empty sink");
+    sink.delete(&(&key).into())
+        .await
+        .expect("delete in an empty sink");
     let object = put(sink, &key, "x").await;
     sink.delete(&object.locator()).await.expect("delete");
-    sink.delete(&object.locator()).await.expect("delete once more");
+    sink.delete(&object.locator())
+        .await
+        .expect("delete once more");
 }
 
 /// `retain_until` makes an object that cannot be deleted, or is `Unsupported` and nothing is
@@ -46,7 +54,11 @@ pub async fn a_lock_is_honoured_or_refused(fixture: &SinkFixture) {
     let data = ByteStream::from_bytes(bytes.clone());
     let outcome = sink.put(&key, data, &options).await;
     if !sink.capabilities().lock {
-        assert_kind(outcome, ErrorKind::Unsupported, "a lock on a sink that has none");
+        assert_kind(
+            outcome,
+            ErrorKind::Unsupported,
+            "a lock on a sink that has none",
+        );
         return assert_invisible(sink, &key, "its lock was refused").await;
     }
     let object = outcome.expect("put with a lock");
@@ -54,7 +66,10 @@ pub async fn a_lock_is_honoured_or_refused(fixture: &SinkFixture) {
     for told in [object.lock_until, stat.lock_until] {
         let told = told.expect("a locked object tells until when");
         // Stores round to the second.
-        assert!(told + Duration::from_secs(1) > until, "locked only until {told:?}");
+        assert!(
+            told + Duration::from_secs(1) > until,
+            "locked only until {told:?}"
+        );
     }
     let outcome = sink.delete(&object.locator()).await;
     assert_kind(outcome, ErrorKind::Locked, "delete under a lock");
@@ -98,7 +113,9 @@ pub async fn sweep_removes_what_abandoned_puts_left(fixture: &SinkFixture) {
     let sink = &*fixture.sink;
     let bytes = 17 * 1024 * 1024;
     let data = failing(noise(bytes, 1), Error::new(ErrorKind::Source, "gone"));
-    let outcome = sink.put(&key("orders/1"), data, &PutOptions::default()).await;
+    let outcome = sink
+        .put(&key("orders/1"), data, &PutOptions::default())
+        .await;
     assert_kind(outcome, ErrorKind::Source, "put of data that fails");
     drop_midway(sink, &key("orders/2"), bytes).await;
     drop_midway(sink, &key("top"), 1).await;
@@ -116,7 +133,10 @@ pub async fn sweep_removes_what_abandoned_puts_left(fixture: &SinkFixture) {
 pub async fn put_holds_no_more_than_it_declares(fixture: &SinkFixture) {
     let sink = &*fixture.sink;
     let declared = sink.capabilities().put_memory;
-    assert!(declared <= 256 * 1024 * 1024, "{declared} bytes for each put are no bound");
+    assert!(
+        declared <= 256 * 1024 * 1024,
+        "{declared} bytes for each put are no bound"
+    );
     let chunks = (2 * declared + 16 * 1024 * 1024) / CHUNK;
     let live = Arc::new(AtomicUsize::new(0));
     let counter = live.clone();
@@ -129,7 +149,13 @@ pub async fn put_holds_no_more_than_it_declares(fixture: &SinkFixture) {
         counter.fetch_add(1, Ordering::SeqCst);
         Ok(Bytes::from_owner(Counted(counter.clone())))
     });
-    let outcome = sink.put(&key("orders/long"), ByteStream::new(data), &PutOptions::default()).await;
+    let outcome = sink
+        .put(
+            &key("orders/long"),
+            ByteStream::new(data),
+            &PutOptions::default(),
+        )
+        .await;
     assert_eq!(outcome.expect("put").len, (chunks * CHUNK) as u64);
     assert_eq!(live.load(Ordering::SeqCst), 0, "chunks held after the put");
 }
@@ -154,7 +180,10 @@ impl Drop for Counted {
 pub async fn it_names_itself_and_shows_no_secret(fixture: &SinkFixture) {
     let sink = &*fixture.sink;
     let name = sink.to_string();
-    assert!(!name.trim().is_empty() && !name.contains('\n'), "its name is {name:?}");
+    assert!(
+        !name.trim().is_empty() && !name.contains('\n'),
+        "its name is {name:?}"
+    );
     let missing = sink.stat(&key("orders/missing").into()).await;
     let texts = [
         name,
@@ -164,6 +193,9 @@ pub async fn it_names_itself_and_shows_no_secret(fixture: &SinkFixture) {
     ];
     for text in texts {
         let secret = fixture.secret.as_deref();
-        assert!(!secret.is_some_and(|secret| text.contains(secret)), "a secret shows in {text:?}");
+        assert!(
+            !secret.is_some_and(|secret| text.contains(secret)),
+            "a secret shows in {text:?}"
+        );
     }
 }

@@ -27,10 +27,16 @@ pub fn a_failed_encode_does_not_look_finished(fixture: &TransformFixture) {
             continue;
         };
         let (coded, outcome) = drain(reader);
-        assert!(outcome.is_err(), "encode hides that its input failed after {len} bytes");
+        assert!(
+            outcome.is_err(),
+            "encode hides that its input failed after {len} bytes"
+        );
         let back = decode(&*fixture.decoder, io::Cursor::new(coded));
         if let Ok(back) = back {
-            panic!("half of an encode decodes to {} bytes without an error", back.len());
+            panic!(
+                "half of an encode decodes to {} bytes without an error",
+                back.len()
+            );
         }
     }
 }
@@ -57,7 +63,12 @@ pub fn what_is_cut_short_is_corrupt(fixture: &TransformFixture) {
     if fixture.encoder.stage() == Stage::Sign {
         return;
     }
-    for plain in [Bytes::new(), noise(1_000, 1), vec![7; 1_000].into(), noise(200_000, 2)] {
+    for plain in [
+        Bytes::new(),
+        noise(1_000, 1),
+        vec![7; 1_000].into(),
+        noise(200_000, 2),
+    ] {
         let coded = encoded(fixture, &plain);
         for len in places(coded.len()) {
             let what = format!("the first {len} of {} bytes", coded.len());
@@ -78,7 +89,12 @@ pub fn what_is_changed_is_never_taken_for_the_data(fixture: &TransformFixture) {
     if stage == Stage::Sign {
         return;
     }
-    for plain in [Bytes::new(), noise(300, 1), vec![7; 1_000].into(), noise(200_000, 2)] {
+    for plain in [
+        Bytes::new(),
+        noise(300, 1),
+        vec![7; 1_000].into(),
+        noise(200_000, 2),
+    ] {
         let coded = encoded(fixture, &plain);
         for at in places(coded.len()) {
             for bits in [0x01, 0x80, 0xff] {
@@ -88,7 +104,11 @@ pub fn what_is_changed_is_never_taken_for_the_data(fixture: &TransformFixture) {
                     continue;
                 };
                 let harmless = stage == Stage::Compress && back == plain;
-                assert!(harmless, "byte {at} of {} with {bits:#x}: no error", coded.len());
+                assert!(
+                    harmless,
+                    "byte {at} of {} with {bits:#x}: no error",
+                    coded.len()
+                );
             }
         }
     }
@@ -96,7 +116,8 @@ pub fn what_is_changed_is_never_taken_for_the_data(fixture: &TransformFixture) {
 
 /// All of a short stream; begin, end and a few hundred places between of a long one.
 fn places(len: usize) -> Vec<usize> {
-    let near_an_end = |at: &usize| *at < 300 || len - *at <= 100 || at.is_multiple_of(len / 100 + 1);
+    let near_an_end =
+        |at: &usize| *at < 300 || len - *at <= 100 || at.is_multiple_of(len / 100 + 1);
     (0..len).filter(near_an_end).collect()
 }
 
@@ -105,7 +126,11 @@ pub fn bytes_after_the_end_are_corrupt(fixture: &TransformFixture) {
     if fixture.encoder.stage() == Stage::Sign {
         return;
     }
-    let garbage = [Bytes::from_static(&[0]), Bytes::from_static(b"\n"), noise(100_000, 9)];
+    let garbage = [
+        Bytes::from_static(&[0]),
+        Bytes::from_static(b"\n"),
+        noise(100_000, 9),
+    ];
     for plain in [Bytes::new(), noise(100_000, 1)] {
         for garbage in &garbage {
             let coded = [encoded(fixture, &plain), garbage.clone()].concat();

@@ -12,7 +12,10 @@ pub fn plain_bytes_come_back(fixture: &TransformFixture) {
         for (threads, verify) in [(1, true), (4, true), (2, false)] {
             let coding = Coding::new(threads).verifying(verify);
             let input = Box::new(io::Cursor::new(plain.clone()));
-            let coded = fixture.encoder.encode(input, &coding).and_then(|coded| drain(coded).1);
+            let coded = fixture
+                .encoder
+                .encode(input, &coding)
+                .and_then(|coded| drain(coded).1);
             let what = format!("{threads} threads, verify {verify}");
             let coded = coded.unwrap_or_else(|error| panic!("{what}: encode: {error:?}"));
             assert_decodes(fixture, coded, &plain, &what);
@@ -24,8 +27,14 @@ pub fn plain_bytes_come_back(fixture: &TransformFixture) {
 pub fn a_long_run_of_zeros_comes_back(fixture: &TransformFixture) {
     let len = 256 << 20;
     let zeros = Box::new(io::repeat(0).take(len));
-    let coded = fixture.encoder.encode(zeros, &Coding::new(1)).expect("encode");
-    let mut plain = fixture.decoder.decode(coded, &Coding::new(1)).expect("decode");
+    let coded = fixture
+        .encoder
+        .encode(zeros, &Coding::new(1))
+        .expect("encode");
+    let mut plain = fixture
+        .decoder
+        .decode(coded, &Coding::new(1))
+        .expect("decode");
     let mut buffer = vec![1; CHUNK];
     let mut back = 0;
     loop {
@@ -43,13 +52,25 @@ pub fn a_long_run_of_zeros_comes_back(fixture: &TransformFixture) {
 
 /// Inputs that come in drops, and outputs that are read in drops, give the same bytes.
 pub fn reads_of_any_size_make_no_difference(fixture: &TransformFixture) {
-    for plain in [Bytes::new(), noise(1, 1), noise(70_001, 2), vec![7; 70_001].into()] {
-        let coded = fixture.encoder.encode(drops(plain.clone(), 1), &Coding::new(1));
+    for plain in [
+        Bytes::new(),
+        noise(1, 1),
+        noise(70_001, 2),
+        vec![7; 70_001].into(),
+    ] {
+        let coded = fixture
+            .encoder
+            .encode(drops(plain.clone(), 1), &Coding::new(1));
         let coded = in_drops(coded.expect("encode"), 5);
         assert_decodes(fixture, coded.clone(), &plain, "encoded in drops");
         let back = fixture.decoder.decode(drops(coded, 3), &Coding::new(1));
         let back = in_drops(back.expect("decode"), 2);
-        assert!(back == plain, "decoded in drops: {} bytes came back as {}", plain.len(), back.len());
+        assert!(
+            back == plain,
+            "decoded in drops: {} bytes came back as {}",
+            plain.len(),
+            back.len()
+        );
     }
 }
 
@@ -72,7 +93,10 @@ fn in_drops(mut reader: Reader, seed: usize) -> Bytes {
     for turn in seed.. {
         assert_eq!(reader.read(&mut []).expect("an empty read"), 0);
         let size = 1 + turn % buffer.len();
-        match reader.read(&mut buffer[..size]).expect("a read of a few bytes") {
+        match reader
+            .read(&mut buffer[..size])
+            .expect("a read of a few bytes")
+        {
             0 => break,
             n => all.extend_from_slice(&buffer[..n]),
         }
@@ -87,7 +111,10 @@ pub fn encodes_are_independent(fixture: &TransformFixture) {
         .iter()
         .map(|plain| {
             let input = Box::new(io::Cursor::new(plain.clone()));
-            fixture.encoder.encode(input, &Coding::new(1)).expect("encode")
+            fixture
+                .encoder
+                .encode(input, &Coding::new(1))
+                .expect("encode")
         })
         .collect();
     let mut coded = vec![Vec::new(); readers.len()];
@@ -102,7 +129,10 @@ pub fn encodes_are_independent(fixture: &TransformFixture) {
         }
     }
     if fixture.encoder.stage() == Stage::Encrypt {
-        assert!(coded[0] != coded[2], "two encryptions of the same bytes are the same");
+        assert!(
+            coded[0] != coded[2],
+            "two encryptions of the same bytes are the same"
+        );
     }
     for (coded, plain) in coded.into_iter().zip(&plains) {
         assert_decodes(fixture, coded.into(), plain, "one of three at a time");
@@ -137,7 +167,9 @@ struct Noise {
 impl Read for Noise {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.seed += 1;
-        let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let n = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         buffer[..n].copy_from_slice(&noise(n, self.seed));
         self.left -= n as u64;
         Ok(n)
@@ -173,7 +205,13 @@ struct Ahead {
 
 impl Ahead {
     fn new(output: Reader, pulled: Arc<AtomicU64>, limit: u64, what: &'static str) -> Self {
-        Self { output, pulled, given: 0, limit, what }
+        Self {
+            output,
+            pulled,
+            given: 0,
+            limit,
+            what,
+        }
     }
 }
 
@@ -181,9 +219,15 @@ impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.output.read(buffer)?;
         self.given += n as u64;
-        let held = self.pulled.load(Ordering::SeqCst).saturating_sub(self.given);
+        let held = self
+            .pulled
+            .load(Ordering::SeqCst)
+            .saturating_sub(self.given);
         let (what, limit) = (self.what, self.limit);
-        assert!(held <= limit, "{what} holds {held} bytes where {limit} are declared");
+        assert!(
+            held <= limit,
+            "{what} holds {held} bytes where {limit} are declared"
+        );
         Ok(n)
     }
 }

@@ -65,7 +65,11 @@ impl<E: Transform, D: Transform> From<(E, D)> for TransformFixture {
 
 impl fmt::Debug for TransformFixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TransformFixture({:?}, {:?})", self.encoder, self.decoder)
+        write!(
+            f,
+            "TransformFixture({:?}, {:?})",
+            self.encoder, self.decoder
+        )
     }
 }
 
@@ -122,7 +126,11 @@ fn drain(mut reader: Reader) -> (Vec<u8>, Result<Bytes>) {
 fn assert_decodes(fixture: &TransformFixture, coded: Bytes, plain: &Bytes, what: &str) {
     let len = plain.len();
     match decode(&*fixture.decoder, io::Cursor::new(coded)) {
-        Ok(back) => assert!(back == *plain, "{what}: {len} bytes came back as {}", back.len()),
+        Ok(back) => assert!(
+            back == *plain,
+            "{what}: {len} bytes came back as {}",
+            back.len()
+        ),
         Err(error) => panic!("{what}: decode {len} bytes: {error:?}"),
     }
 }
@@ -172,7 +180,10 @@ fn assert_fails(reader: Result<Reader>, kind: ErrorKind, what: &str) {
                 Ok(_) => panic!("{what}: a good end, where {kind:?} was due"),
                 Err(error) => {
                     let again = reader.read(&mut [0; 64]);
-                    assert!(again.is_err(), "{what}: after its error it goes on with {again:?}");
+                    assert!(
+                        again.is_err(),
+                        "{what}: after its error it goes on with {again:?}"
+                    );
                     error.into()
                 }
             }
@@ -180,7 +191,10 @@ fn assert_fails(reader: Result<Reader>, kind: ErrorKind, what: &str) {
     };
     assert_eq!(error.kind(), kind, "{what}: {error:?}");
     let chain = error.chain();
-    assert!(chain.contains(REASON), "{what}: the reason is lost: {chain}");
+    assert!(
+        chain.contains(REASON),
+        "{what}: the reason is lost: {chain}"
+    );
 }
 
 /// The stage says what it is: a name and a suffix that can be part of a key, a command that
@@ -191,23 +205,40 @@ pub fn it_declares_itself_and_shows_no_secret(fixture: &TransformFixture) {
         crate::Key::check(id).expect("its id is a name");
         assert_eq!(id.to_lowercase(), id, "ids are lower case");
         if !suffix.is_empty() {
-            assert!(suffix.starts_with('.'), "suffix {suffix:?} begins with a dot");
+            assert!(
+                suffix.starts_with('.'),
+                "suffix {suffix:?} begins with a dot"
+            );
             crate::Key::check(&suffix[1..]).expect("its suffix fits into a key");
         }
-        assert_eq!(suffix.is_empty(), stage.stage() == Stage::Sign, "only signing has no suffix");
+        assert_eq!(
+            suffix.is_empty(),
+            stage.stage() == Stage::Sign,
+            "only signing has no suffix"
+        );
         let undo = stage.undo();
         assert!(!undo.program().is_empty(), "no command undoes it");
         for threads in [1, 2, 16] {
             let memory = stage.memory(threads);
-            assert!(memory <= 1 << 32, "{memory} bytes for {threads} threads are no bound");
+            assert!(
+                memory <= 1 << 32,
+                "{memory} bytes for {threads} threads are no bound"
+            );
         }
         let shown = format!("{stage:?} {stage:#?} {undo} {fixture:?}");
         let secret = fixture.secret.as_deref();
-        assert!(!secret.is_some_and(|s| shown.contains(s)), "a secret shows in {shown}");
+        assert!(
+            !secret.is_some_and(|s| shown.contains(s)),
+            "a secret shows in {shown}"
+        );
     }
     let (encoder, decoder) = (&fixture.encoder, &fixture.decoder);
     assert_eq!(encoder.id(), decoder.id(), "both sides are one stage");
-    assert_eq!(encoder.suffix(), decoder.suffix(), "both sides are one stage");
+    assert_eq!(
+        encoder.suffix(),
+        decoder.suffix(),
+        "both sides are one stage"
+    );
 }
 
 /// A stage without a suffix leaves the bytes as they are; one with a suffix does not.
@@ -215,7 +246,12 @@ pub fn an_empty_suffix_means_unchanged_bytes(fixture: &TransformFixture) {
     for plain in samples() {
         let same = encoded(fixture, &plain) == plain;
         let suffix = fixture.encoder.suffix();
-        assert_eq!(same, suffix.is_empty(), "{} bytes, suffix {suffix:?}", plain.len());
+        assert_eq!(
+            same,
+            suffix.is_empty(),
+            "{} bytes, suffix {suffix:?}",
+            plain.len()
+        );
     }
 }
 
