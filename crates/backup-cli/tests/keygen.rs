@@ -96,7 +96,8 @@ fn a_passphrase_protects_the_signing_key() {
     let said = place.run(&["run", "orders"]).ends(1);
     assert_eq!(
         said.err,
-        "lifebelt: lifebelt.toml:2: keys.signing_key: signing key needs its passphrase\n"
+        "lifebelt: lifebelt.toml:6: keys.signing_key_file: signing key needs its passphrase; \
+         a passphrase goes into keys.signing_key_password_file\n"
     );
 
     place.write("password", "correct horse\n");
