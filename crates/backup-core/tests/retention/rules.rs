@@ -202,6 +202,28 @@ proptest! {
     }
 
     #[test]
+    fn rule_11_a_new_backup_costs_a_length_of_time_only_what_is_too_old(
+        case in cases(),
+        minutes in 0u64..1_000_000,
+        hours in 1u32..3000,
+    ) {
+        let now = case.history.iter().map(|e| e.time).max().unwrap_or(case.now) + HOUR * 20_000;
+        let newest = case.history.iter().map(|e| e.sequence).max().unwrap_or(0);
+        let time = now - Duration::from_secs(minutes * 60);
+        let mut more = case.history.clone();
+        more.push(Entry::new(id(time, 0x9999), newest + 1, time));
+        let length = HOUR * hours;
+        let json = format!(r#"{{"within":"{hours}h"}}"#);
+        let (before, after) = (plan(&json, &case.history, now), plan(&json, &more, now));
+        for old in case.history.iter().filter(|e| e.complete) {
+            let within = |plan: &Plan| {
+                plan.get(&old.id).unwrap().reasons().contains(&Reason::Within(length.into()))
+            };
+            prop_assert!(!within(&before) || within(&after) || old.time < time - length);
+        }
+    }
+
+    #[test]
     fn rule_12_planning_again_deletes_nothing_more(case in cases()) {
         let plan = case.plan();
         let left = apply(&plan, &case.history);
@@ -241,7 +263,7 @@ proptest! {
     #[test]
     fn rule_14_an_incremental_goes_before_its_parent(case in cases()) {
         let mut history = case.history.clone();
-        for i in 1..history.len() {
+        for i in 0..history.len() {
             history[i].sequence = i as u64;
             history[i].parent = (i % 7 != 0).then(|| history[i - 1].id.clone());
         }
@@ -291,7 +313,7 @@ fn rule_01_is_total_at_the_ends_of_time() {
     let far = Duration::from_secs(i64::MAX as u64);
     let (first, last) = (SystemTime::UNIX_EPOCH - far, SystemTime::UNIX_EPOCH + far);
     let usual = at("2026-11-21T02:00:00Z");
-    let named = |n, time| Entry::new(id(usual, n), n, time).finished(last);
+    let named = |n, time| Entry::new(id(usual, n & 0xffff), n, time).finished(last);
     let history = [
         named(1, first),
         named(2, usual),
