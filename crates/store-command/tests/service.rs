@@ -563,7 +563,11 @@ async fn a_dropped_restore_never_shows_a_file() {
     let mut polls = 0;
     let mut done = false;
     while !done {
-        let mut restoring = Box::pin(unconstrained(job.restore(&id, &target, RestoreRequest::default())));
+        let mut restoring = Box::pin(unconstrained(job.restore(
+            &id,
+            &target,
+            RestoreRequest::default(),
+        )));
         for _ in 0..polls {
             done = futures::poll!(&mut restoring).is_ready();
             if done {
