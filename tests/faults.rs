@@ -1,5 +1,7 @@
 //! Nothing false is ever complete: whatever fails, at whatever call.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,7 +142,7 @@ async fn every_sink_call_failing_in_turn_is_an_error_or_a_whole_backup() {
     }
     println!("faults: {fired} fired, {refused} runs refused");
     assert!(
-        fired > 100 && refused > 60,
+        fired >= 80 && refused >= 70,
         "{fired} fired, {refused} refused"
     );
 }

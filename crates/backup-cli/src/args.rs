@@ -14,7 +14,7 @@ Exit codes:
   4  unhealthy
   5  verification failed: damaged, unsigned, or not what was written
   6  refused by a guard; the message says what would make it go on
-  7  another run of the job is going on
+  7  another run of the job is going on, or has the slot
 
 Results go to stdout, everything else to stderr. `lifebelt VERB --help` says more.";
 
@@ -177,6 +177,10 @@ pub(crate) struct Run {
     /// A label for this backup; restore finds it by this name
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
+    /// Only if nobody has taken this slot of the schedule, such as 20261121T020000Z. A slot stays
+    /// taken for the job's max_run, also when the run fails
+    #[arg(long)]
+    pub(crate) slot: Option<String>,
 }
 
 /// Arguments of `ls`.
@@ -195,9 +199,9 @@ pub(crate) struct Which {
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, id = "what", args = ["backup", "all"])]
 pub(crate) struct Verify {
     /// An id, the beginning of one, a label, or a job: then all its backups
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) backup: Option<String>,
     /// Every backup of every job
     #[arg(long)]

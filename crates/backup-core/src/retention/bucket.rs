@@ -35,14 +35,32 @@ impl Zone {
     }
 
     /// Where each instant lies.
-    pub(super) fn locate(&self, seconds: impl Iterator<Item = i64>) -> Vec<Local> {
-        seconds
-            .map(|seconds| {
-                let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
-                Local {
-                    time,
-                    offset: self.0.to_offset(time),
-                }
+    pub(super) fn locate(&self, times: impl Iterator<Item = SystemTime>) -> Vec<Place> {
+        let mut last: Option<Place> = None;
+        times
+            .map(|time| {
+                let second = seconds(time);
+                let time = Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH);
+                let offset = self.0.to_offset(time);
+                let local = second + i64::from(offset.seconds());
+                let day = local.div_euclid(86_400);
+                let (year, month) = match last {
+                    // Histories are sorted: the calendar is asked once a day.
+                    Some(last) if last.day == day => (last.year, last.month),
+                    _ => {
+                        let date = offset.to_datetime(time).date();
+                        (i64::from(date.year()), i64::from(date.month()))
+                    }
+                };
+                let place = Place {
+                    second,
+                    hour: second - local.rem_euclid(3_600),
+                    day,
+                    month,
+                    year,
+                };
+                last = Some(place);
+                place
             })
             .collect()
     }
@@ -58,32 +76,31 @@ fn unknown(name: &str) -> Error {
     )
 }
 
-/// An instant, and how far a zone's clocks were from UTC at it.
+/// Where an instant lies in a zone.
 #[derive(Clone, Copy)]
-pub(super) struct Local {
-    time: Timestamp,
-    offset: Offset,
+pub(super) struct Place {
+    /// Seconds since 1970.
+    pub(super) second: i64,
+    /// The instant at which its hour began: two for the hour that comes twice.
+    hour: i64,
+    /// Days since 1970.
+    day: i64,
+    month: i64,
+    year: i64,
 }
 
-impl Local {
-    /// A number for the bucket that this instant lies in: equal within one, growing with time,
-    /// and [`apart`] tells how many buckets lie between.
+impl Place {
+    /// A number for the bucket: equal within one, growing with time, and [`apart`] tells how far
+    /// two are from each other.
     pub(super) fn bucket(self, period: Period) -> i64 {
-        let second = self.time.as_second();
-        let local = second + i64::from(self.offset.seconds());
-        let day = local.div_euclid(86_400);
         match period {
-            // The instant at which the hour began: two for the hour that comes twice.
-            Period::Hourly => second - local.rem_euclid(3_600),
-            Period::Daily => day,
+            Period::Hourly => self.hour,
+            Period::Daily => self.day,
             // Day 0 was a Thursday, so Monday-to-Sunday weeks change four days after it. Counting
             // them through is what the ISO year is for.
-            Period::Weekly => (day + 3).div_euclid(7),
-            Period::Monthly => {
-                let date = self.offset.to_datetime(self.time).date();
-                i64::from(date.year()) * 12 + i64::from(date.month()) - 1
-            }
-            Period::Yearly => i64::from(self.offset.to_datetime(self.time).date().year()),
+            Period::Weekly => (self.day + 3).div_euclid(7),
+            Period::Monthly => self.year * 12 + self.month,
+            Period::Yearly => self.year,
         }
     }
 }
@@ -99,7 +116,7 @@ pub(super) fn apart(period: Period, newer: i64, older: i64) -> u64 {
 }
 
 /// Whole seconds since 1970, rounded down, within the years that a calendar can name.
-pub(super) fn seconds(time: SystemTime) -> i64 {
+fn seconds(time: SystemTime) -> i64 {
     let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
         Err(before) => {
@@ -116,10 +133,8 @@ mod tests {
 
     fn bucket(zone: &str, time: &str, period: Period) -> i64 {
         let time: Timestamp = time.parse().unwrap();
-        Zone::named(zone)
-            .unwrap()
-            .locate([time.as_second()].into_iter())[0]
-            .bucket(period)
+        let zone = Zone::named(zone).unwrap();
+        zone.locate(std::iter::once(time.into()))[0].bucket(period)
     }
 
     #[test]
@@ -184,17 +199,11 @@ mod tests {
             SystemTime::UNIX_EPOCH - Duration::from_secs(i64::MAX as u64),
         ] {
             for zone in ["UTC", "Europe/Berlin", "Pacific/Kiritimati"] {
-                let local = Zone::named(zone)
-                    .unwrap()
-                    .locate([seconds(time)].into_iter())[0];
-                for period in [
-                    Period::Hourly,
-                    Period::Daily,
-                    Period::Weekly,
-                    Period::Yearly,
-                ] {
-                    local.bucket(period);
-                }
+                let zone = Zone::named(zone).unwrap();
+                let place = zone.locate(std::iter::once(time))[0];
+                assert!(place.bucket(Period::Yearly).abs() < 10_001);
+                let midnight = zone.locate(std::iter::once(zone.midnight(place.day)))[0];
+                assert!(midnight.second <= place.second);
             }
         }
     }

@@ -1,9 +1,8 @@
-use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Entry, Limits, MAX_SKEW, Miss, Plan, Planned, Reason, Refusal, RetentionPolicy, Verdict,
-    Warning,
+    Decision, Entry, Limits, MAX_SKEW, Miss, Plan, Planned, Reason, Refusal, RetentionPolicy, Than,
+    Verdict, Warning,
 };
 use crate::Id;
 
@@ -24,6 +23,7 @@ use crate::Id;
 /// Applying a plan and planning again at the same `now` deletes nothing more. A new backup takes
 /// at most one place of each rule, and costs nobody else theirs: in each period it replaces the
 /// survivor of its own bucket, or, if it opens a new one, the bucket that is then one too many.
+/// Rules that reach back by time lose what is then too old for them, and nothing else.
 pub fn decide(
     policy: &dyn RetentionPolicy,
     history: &[Entry],
@@ -44,18 +44,46 @@ struct Planner<'a> {
     /// The newest first.
     entries: Vec<&'a Entry>,
     /// Parallel to `entries`.
-    marks: Vec<Mark>,
+    marks: Vec<Mark<'a>>,
     /// The complete entries that the policy may see, by position.
     sound: Vec<usize>,
-    by_id: HashMap<&'a Id, usize>,
+    /// All positions, by id.
+    by_id: Vec<usize>,
     warnings: Vec<Warning>,
     refusals: Vec<Refusal>,
 }
 
 #[derive(Clone, Default)]
-struct Mark {
+struct Mark<'a> {
     reasons: Vec<Reason>,
-    miss: Option<Miss>,
+    near: Option<Near<'a>>,
+}
+
+/// The nearest miss so far.
+#[derive(Clone)]
+struct Near<'a> {
+    distance: Duration,
+    reason: Reason,
+    time: SystemTime,
+    by: Option<&'a Id>,
+}
+
+impl From<Near<'_>> for Miss {
+    fn from(near: Near<'_>) -> Self {
+        let Near {
+            reason, time, by, ..
+        } = near;
+        match by {
+            Some(by) => Self::Taken {
+                reason,
+                by: by.clone(),
+            },
+            None => Self::TooOld {
+                reason,
+                begins: time,
+            },
+        }
+    }
 }
 
 impl<'a> Planner<'a> {
@@ -66,7 +94,7 @@ impl<'a> Planner<'a> {
             now,
             marks: vec![Mark::default(); entries.len()],
             sound: Vec::with_capacity(entries.len()),
-            by_id: HashMap::with_capacity(entries.len()),
+            by_id: (0..entries.len()).collect(),
             entries,
             warnings: Vec::new(),
             refusals: Vec::new(),
@@ -75,14 +103,17 @@ impl<'a> Planner<'a> {
 
     /// Keeps what cannot be judged, and leaves the rest to the policy.
     fn mark_doubtful(&mut self) {
-        for (i, entry) in self.entries.iter().enumerate() {
-            if let Some(first) = self.by_id.insert(&entry.id, i) {
-                for twin in [first, i] {
-                    if self.marks[twin].reasons.is_empty() {
-                        self.marks[twin].reasons.push(Reason::Ambiguous);
-                    }
+        self.by_id.sort_unstable_by_key(|i| &self.entries[*i].id);
+        for twins in self
+            .by_id
+            .chunk_by(|a, b| self.entries[*a].id == self.entries[*b].id)
+        {
+            if twins.len() > 1 {
+                for i in twins {
+                    self.marks[*i].reasons.push(Reason::Ambiguous);
                 }
-                self.warnings.push(Warning::Ambiguous(entry.id.clone()));
+                let id = self.entries[twins[0]].id.clone();
+                self.warnings.push(Warning::Ambiguous(id));
             }
         }
         let horizon = self.now.checked_add(MAX_SKEW).unwrap_or(self.now);
@@ -164,23 +195,37 @@ impl<'a> Planner<'a> {
     fn ask(&mut self, policy: &dyn RetentionPolicy) {
         let history: Vec<&Entry> = self.sound.iter().map(|i| self.entries[*i]).collect();
         for decision in policy.keep(&history, self.now) {
-            let Some(i) = self.sound.get(decision.entry) else {
-                self.refusals.push(Refusal::Policy {
-                    entry: decision.entry,
-                    of: history.len(),
-                });
-                continue;
-            };
-            let mark = &mut self.marks[*i];
-            for reason in decision.reasons {
-                if !mark.reasons.contains(&reason) {
-                    mark.reasons.push(reason);
+            let of = history.len();
+            match decision {
+                Decision::Keep { entry, reason } if entry < of => {
+                    let reasons = &mut self.marks[self.sound[entry]].reasons;
+                    if !reasons.contains(&reason) {
+                        reasons.push(reason);
+                    }
                 }
-            }
-            if let Some(miss) = decision.miss {
-                let nearer = |known: &Miss| miss.distance() < known.distance();
-                if mark.miss.as_ref().is_none_or(nearer) {
-                    mark.miss = Some(miss);
+                Decision::Miss {
+                    entry,
+                    reason,
+                    than,
+                } if entry < of && !matches!(than, Than::Entry(by) if by >= of) => {
+                    let (time, by) = match than {
+                        Than::Entry(by) => (history[by].time, Some(&history[by].id)),
+                        Than::Time(time) => (time, None),
+                    };
+                    let own = history[entry].time;
+                    let distance = own.duration_since(time).unwrap_or_else(|e| e.duration());
+                    let near = &mut self.marks[self.sound[entry]].near;
+                    if near.as_ref().is_none_or(|near| distance < near.distance) {
+                        *near = Some(Near {
+                            distance,
+                            reason,
+                            time,
+                            by,
+                        });
+                    }
+                }
+                Decision::Keep { entry, .. } | Decision::Miss { entry, .. } => {
+                    self.refusals.push(Refusal::Policy { entry, of });
                 }
             }
         }
@@ -206,29 +251,34 @@ impl<'a> Planner<'a> {
         while let Some(child) = work.get(next).map(|i| self.entries[*i]) {
             next += 1;
             for id in child.needed().filter(|id| **id != child.id) {
-                let Some(i) = self
-                    .by_id
-                    .get(id)
-                    .copied()
-                    .filter(|i| self.entries[*i].complete)
-                else {
+                let first = self.by_id.partition_point(|i| self.entries[*i].id < *id);
+                let mut found = false;
+                for &i in &self.by_id[first..] {
+                    if self.entries[i].id != *id {
+                        break;
+                    }
+                    if !self.entries[i].complete {
+                        continue;
+                    }
+                    found = true;
+                    if !stays(i, &self.marks) {
+                        work.push(i);
+                    }
+                    let reasons = &mut self.marks[i].reasons;
+                    match reasons.last() {
+                        // Named twice: the parent comes first.
+                        Some(Reason::ParentOf(by) | Reason::NeededBy(by)) if *by == child.id => {}
+                        _ if child.parent.as_ref() == Some(id) => {
+                            reasons.push(Reason::ParentOf(child.id.clone()));
+                        }
+                        _ => reasons.push(Reason::NeededBy(child.id.clone())),
+                    }
+                }
+                if !found {
                     self.warnings.push(Warning::Missing {
                         id: child.id.clone(),
                         needs: id.clone(),
                     });
-                    continue;
-                };
-                if !stays(i, &self.marks) {
-                    work.push(i);
-                }
-                let reasons = &mut self.marks[i].reasons;
-                match reasons.last() {
-                    // Named twice: the parent comes first.
-                    Some(Reason::ParentOf(by) | Reason::NeededBy(by)) if *by == child.id => {}
-                    _ if child.parent.as_ref() == Some(id) => {
-                        reasons.push(Reason::ParentOf(child.id.clone()));
-                    }
-                    _ => reasons.push(Reason::NeededBy(child.id.clone())),
                 }
             }
         }
@@ -239,13 +289,14 @@ impl<'a> Planner<'a> {
         let (mut complete, mut deletes, mut added, mut bytes) = (0, 0, 0, 0u64);
         for (entry, mut mark) in self.entries.iter().zip(std::mem::take(&mut self.marks)) {
             let locked = entry.locked(self.now);
+            let miss = || mark.near.map(Miss::from);
             let verdict = match (mark.reasons.is_empty(), locked) {
                 (true, _) if !entry.complete => Verdict::Incomplete,
                 (true, Some(until)) => Verdict::Deferred {
                     until,
-                    miss: mark.miss,
+                    miss: miss(),
                 },
-                (true, None) => Verdict::Delete(mark.miss),
+                (true, None) => Verdict::Delete(miss()),
                 (false, locked) => {
                     mark.reasons.extend(locked.map(Reason::Locked));
                     Verdict::Keep(mark.reasons)

@@ -1,9 +1,8 @@
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use super::bucket::{Zone, apart, seconds};
-use super::reason::between;
-use super::{Decision, Entry, Miss, Period, Reason, RetentionPolicy};
+use super::bucket::{Place, Zone, apart};
+use super::{Decision, Entry, Period, Reason, RetentionPolicy, Than};
 use crate::{Error, ErrorKind, Result};
 
 /// Grandfather, father, son: one backup for each of the last hours, days, weeks, months, years.
@@ -90,15 +89,28 @@ impl Gfs {
         self
     }
 
-    /// The buckets that keep a backup: rank and survivor by number.
-    fn slots(&self, period: Period, of: u32, runs: &[Run]) -> HashMap<i64, Slot> {
+    /// Finds the buckets that keep a backup.
+    fn table(&self, period: Period, of: u32, places: &[Place]) -> Table {
+        let mut runs: Vec<Run> = Vec::new();
+        for (i, place) in places.iter().enumerate() {
+            let key = place.bucket(period);
+            match runs.last_mut() {
+                Some(run) if run.key == key => run.oldest = i,
+                _ => runs.push(Run {
+                    key,
+                    newest: i,
+                    oldest: i,
+                }),
+            }
+        }
         let mut keys: Vec<i64> = runs.iter().map(|run| run.key).collect();
         if self.oldest {
             // By date, which no deletion changes. Counted from each bucket's highest sequence, a
             // bucket could lose the backup that gave it its place.
             keys.sort_unstable_by(|a, b| b.cmp(a));
         }
-        let mut slots = HashMap::new();
+        let most = usize::try_from(of).unwrap_or(usize::MAX);
+        let mut slots = HashMap::with_capacity(runs.len().min(most));
         for key in keys {
             let before = if self.calendar {
                 apart(period, runs[0].key, key)
@@ -110,34 +122,23 @@ impl Gfs {
                 slots.entry(key).or_insert(Slot { rank, survivor: 0 });
             }
         }
-        let mut place = |run: &Run, survivor| {
-            if let Some(slot) = slots.get_mut(&run.key) {
+        let mut place = |key, survivor| {
+            if let Some(slot) = slots.get_mut(&key) {
                 slot.survivor = survivor;
             }
         };
         if self.oldest {
-            runs.iter().for_each(|run| place(run, run.oldest));
+            runs.iter().for_each(|run| place(run.key, run.oldest));
         } else {
-            runs.iter().rev().for_each(|run| place(run, run.newest));
+            runs.iter().rev().for_each(|run| place(run.key, run.newest));
         }
-        slots
-    }
-}
-
-/// Splits a history into runs.
-fn runs(keys: impl Iterator<Item = i64>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (i, key) in keys.enumerate() {
-        match runs.last_mut() {
-            Some(run) if run.key == key => run.oldest = i,
-            _ => runs.push(Run {
-                key,
-                newest: i,
-                oldest: i,
-            }),
+        Table {
+            period,
+            of,
+            last: slots.values().copied().max().unwrap_or_default(),
+            slots,
         }
     }
-    runs
 }
 
 /// Neighbours in the history that share a bucket.
@@ -147,62 +148,66 @@ struct Run {
     oldest: usize,
 }
 
+/// A bucket that keeps a backup, and which one.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Slot {
     rank: u32,
     survivor: usize,
 }
 
-/// The slot that an entry came nearest to, and who has it.
-#[derive(Clone, Copy)]
-struct Near {
-    distance: Duration,
-    reason: (Period, u32, u32),
-    by: usize,
+/// The buckets of one period that keep a backup.
+struct Table {
+    period: Period,
+    of: u32,
+    slots: HashMap<i64, Slot>,
+    /// The one furthest back: what older ones miss.
+    last: Slot,
+}
+
+impl Table {
+    fn reason(&self, slot: Slot) -> Reason {
+        Reason::Bucket {
+            period: self.period,
+            rank: slot.rank,
+            of: self.of,
+        }
+    }
 }
 
 impl RetentionPolicy for Gfs {
     fn keep(&self, history: &[&Entry], _: SystemTime) -> Vec<Decision> {
-        let places = self.zone.locate(history.iter().map(|e| seconds(e.time)));
-        let mut reasons: Vec<Vec<Reason>> = vec![Vec::new(); history.len()];
-        let mut nearest: Vec<Option<Near>> = vec![None; history.len()];
-        for (period, of) in self.counts.used() {
-            let runs = runs(places.iter().map(|place| place.bucket(period)));
-            let slots = self.slots(period, of, &runs);
-            let Some(last) = slots.values().max_by_key(|s| (s.rank, s.survivor)) else {
-                continue;
-            };
-            for run in &runs {
-                let Slot { rank, survivor } = *slots.get(&run.key).unwrap_or(last);
-                for entry in run.newest..=run.oldest {
-                    if entry == survivor {
-                        reasons[entry].push(Reason::Bucket { period, rank, of });
-                        continue;
-                    }
-                    let distance = between(history[entry].time, history[survivor].time);
-                    if nearest[entry].is_none_or(|near| distance < near.distance) {
-                        nearest[entry] = Some(Near {
-                            distance,
-                            reason: (period, rank, of),
-                            by: survivor,
-                        });
-                    }
+        let places = self.zone.locate(history.iter().map(|entry| entry.time));
+        let tables = self
+            .counts
+            .used()
+            .map(|(period, of)| self.table(period, of, &places));
+        let tables: Vec<Table> = tables.collect();
+        let mut decisions = Vec::with_capacity(history.len());
+        for (entry, place) in places.iter().enumerate() {
+            let mut kept = false;
+            let mut nearest: Option<(u64, &Table, Slot)> = None;
+            for table in &tables {
+                let slot = table.slots.get(&place.bucket(table.period));
+                let slot = *slot.unwrap_or(&table.last);
+                if slot.survivor == entry {
+                    let reason = table.reason(slot);
+                    decisions.push(Decision::Keep { entry, reason });
+                    kept = true;
+                    continue;
+                }
+                let distance = place.second.abs_diff(places[slot.survivor].second);
+                if nearest.is_none_or(|(nearest, ..)| distance < nearest) {
+                    nearest = Some((distance, table, slot));
                 }
             }
+            if let (false, Some((_, table, slot))) = (kept, nearest) {
+                decisions.push(Decision::Miss {
+                    entry,
+                    reason: table.reason(slot),
+                    than: Than::Entry(slot.survivor),
+                });
+            }
         }
-        let decide = |(entry, (reasons, near)): (usize, (Vec<Reason>, Option<Near>))| Decision {
-            entry,
-            miss: near.filter(|_| reasons.is_empty()).map(|near| {
-                let (period, rank, of) = near.reason;
-                let reason = Reason::Bucket { period, rank, of };
-                Miss::taken(reason, history[entry], history[near.by])
-            }),
-            reasons,
-        };
-        reasons
-            .into_iter()
-            .zip(nearest)
-            .enumerate()
-            .map(decide)
-            .collect()
+        decisions
     }
 }

@@ -81,36 +81,35 @@ pub trait RetentionPolicy: Debug + Send + Sync + 'static {
     fn keep(&self, history: &[&Entry], now: SystemTime) -> Vec<Decision>;
 }
 
-/// What a policy says about one backup.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Decision {
-    /// Its position in the history that the policy was given.
-    pub entry: usize,
-    /// Why to keep it. Empty: this policy does not.
-    pub reasons: Vec<Reason>,
-    /// What it would nearly have been kept for.
-    pub miss: Option<Miss>,
+/// One thing that a policy says about one backup, named by its position in the history that the
+/// policy was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Keep it. One reason each: a backup with several has several decisions.
+    Keep {
+        /// The backup.
+        entry: usize,
+        /// Why.
+        reason: Reason,
+    },
+    /// No reason to keep it, but a near one. Of several the nearest is shown.
+    Miss {
+        /// The backup.
+        entry: usize,
+        /// What would have kept it, had it been
+        reason: Reason,
+        /// newer than this.
+        than: Than,
+    },
 }
 
-impl Decision {
-    /// Keep it.
-    pub fn keep(entry: usize, reason: Reason) -> Self {
-        Self {
-            entry,
-            reasons: vec![reason],
-            miss: None,
-        }
-    }
-
-    /// No reason to keep it, and what came nearest.
-    pub fn miss(entry: usize, miss: Miss) -> Self {
-        Self {
-            entry,
-            reasons: Vec::new(),
-            miss: Some(miss),
-        }
-    }
+/// What a backup would have to be newer than; where the oldest survives, older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Than {
+    /// The backup at this position, which has the place.
+    Entry(usize),
+    /// A time.
+    Time(SystemTime),
 }
 
 impl<P: RetentionPolicy + ?Sized> RetentionPolicy for Arc<P> {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::bucket::{Zone, seconds};
-use super::{Decision, Entry, Miss, Period, Reason, RetentionPolicy, Span};
+use super::bucket::Zone;
+use super::{Decision, Entry, Period, Reason, RetentionPolicy, Span, Than};
 use crate::{Error, ErrorKind, Result};
 
 /// Keeps the last backups, by sequence.
@@ -21,19 +21,27 @@ impl KeepLast {
 impl RetentionPolicy for KeepLast {
     fn keep(&self, history: &[&Entry], _: SystemTime) -> Vec<Decision> {
         let of = self.0;
-        let kept = history.len().min(usize::try_from(of).unwrap_or(usize::MAX));
-        let (keep, go) = history.split_at(kept);
-        let mut decisions: Vec<_> = (0..keep.len())
-            .zip(1..=of)
-            .map(|(entry, rank)| Decision::keep(entry, Reason::Last { rank, of }))
-            .collect();
-        if let Some(last) = keep.last() {
-            decisions.extend(go.iter().enumerate().map(|(i, entry)| {
-                let miss = Miss::taken(Reason::Last { rank: of, of }, entry, last);
-                Decision::miss(kept + i, miss)
-            }));
-        }
-        decisions
+        let last = history
+            .len()
+            .saturating_sub(1)
+            .min(usize::try_from(of - 1).unwrap_or(usize::MAX));
+        let decide = |entry| {
+            if entry > last {
+                return Decision::Miss {
+                    entry,
+                    reason: Reason::Last { rank: of, of },
+                    than: Than::Entry(last),
+                };
+            }
+            Decision::Keep {
+                entry,
+                reason: Reason::Last {
+                    rank: u32::try_from(entry + 1).unwrap_or(of),
+                    of,
+                },
+            }
+        };
+        (0..history.len()).map(decide).collect()
     }
 }
 
@@ -69,22 +77,27 @@ impl RetentionPolicy for KeepDays {
         let of = self.days;
         let days: Vec<i64> = self
             .zone
-            .locate(history.iter().map(|e| seconds(e.time)))
+            .locate(history.iter().map(|entry| entry.time))
             .into_iter()
             .map(|place| place.bucket(Period::Daily))
             .collect();
-        let age = |day: i64| u32::try_from((days[0] - day).max(0)).unwrap_or(u32::MAX);
-        let begins = days
-            .first()
-            .map(|day| self.zone.midnight(day - i64::from(of)));
-        let decide = |(i, entry): (usize, &&Entry)| match (age(days[i]), begins) {
-            (age, Some(begins)) if age > of => {
-                let reason = Reason::Days { age: of, of };
-                Decision::miss(i, Miss::too_old(reason, entry, begins))
-            }
-            (age, _) => Decision::keep(i, Reason::Days { age, of }),
+        let Some(today) = days.first() else {
+            return Vec::new();
         };
-        history.iter().enumerate().map(decide).collect()
+        let begins = self.zone.midnight(today - i64::from(of));
+        let decide = |(entry, day): (usize, &i64)| {
+            let age = u32::try_from((today - day).max(0)).unwrap_or(u32::MAX);
+            if age > of {
+                return Decision::Miss {
+                    entry,
+                    reason: Reason::Days { age: of, of },
+                    than: Than::Time(begins),
+                };
+            }
+            let reason = Reason::Days { age, of };
+            Decision::Keep { entry, reason }
+        };
+        days.iter().enumerate().map(decide).collect()
     }
 }
 
@@ -102,16 +115,19 @@ impl Within {
 impl RetentionPolicy for Within {
     fn keep(&self, history: &[&Entry], _: SystemTime) -> Vec<Decision> {
         let begins = beginning(history, self.0);
-        history
-            .iter()
-            .enumerate()
-            .map(|(i, entry)| match begins {
-                Some(begins) if entry.time < begins => {
-                    Decision::miss(i, Miss::too_old(Reason::Within(self.0), entry, begins))
-                }
-                _ => Decision::keep(i, Reason::Within(self.0)),
-            })
-            .collect()
+        let reason = || Reason::Within(self.0);
+        let decide = |(entry, backup): (usize, &&Entry)| match begins {
+            Some(begins) if backup.time < begins => Decision::Miss {
+                entry,
+                reason: reason(),
+                than: Than::Time(begins),
+            },
+            _ => Decision::Keep {
+                entry,
+                reason: reason(),
+            },
+        };
+        history.iter().enumerate().map(decide).collect()
     }
 }
 
@@ -136,18 +152,25 @@ impl RetentionPolicy for RecoveryWindow {
         let base = (0..history.len())
             .filter(|i| before(history[*i]))
             .max_by_key(|i| (history[*i].finished, history[*i].sequence, &history[*i].id));
-        history
-            .iter()
-            .enumerate()
-            .map(|(i, entry)| match base {
-                Some(base) if i == base => Decision::keep(i, Reason::WindowBase(self.0)),
-                Some(base) if before(entry) => {
+        let decide = |(entry, backup): (usize, &&Entry)| {
+            let reason = match base {
+                Some(base) if before(backup) => {
                     let reason = Reason::WindowBase(self.0);
-                    Decision::miss(i, Miss::taken(reason, entry, history[base]))
+                    if entry != base {
+                        let than = Than::Entry(base);
+                        return Decision::Miss {
+                            entry,
+                            reason,
+                            than,
+                        };
+                    }
+                    reason
                 }
-                _ => Decision::keep(i, Reason::Window(self.0)),
-            })
-            .collect()
+                _ => Reason::Window(self.0),
+            };
+            Decision::Keep { entry, reason }
+        };
+        history.iter().enumerate().map(decide).collect()
     }
 }
 
@@ -158,7 +181,10 @@ pub struct Forever;
 impl RetentionPolicy for Forever {
     fn keep(&self, history: &[&Entry], _: SystemTime) -> Vec<Decision> {
         (0..history.len())
-            .map(|i| Decision::keep(i, Reason::Forever))
+            .map(|entry| Decision::Keep {
+                entry,
+                reason: Reason::Forever,
+            })
             .collect()
     }
 }

@@ -1,9 +1,9 @@
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use super::{Entry, Span};
+use super::Span;
 use crate::{Id, Stamp};
 
 /// How long a bucket is.
@@ -128,53 +128,31 @@ impl Serialize for Reason {
 /// What a backup that goes would nearly have been kept for: `daily 3/7 went to
 /// 20261121T020000Z-1a2b3c4d`, `within 30d begins at 2026-10-22T02:00:00Z`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Miss {
-    reason: Reason,
-    instead: Instead,
-    distance: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Instead {
-    Taken(Id),
-    Begins(SystemTime),
-}
-
-impl Miss {
-    /// `by` has the place that `reason` names; `entry` is in time as near to it as the two are.
-    pub fn taken(reason: Reason, entry: &Entry, by: &Entry) -> Self {
-        Self {
-            reason,
-            instead: Instead::Taken(by.id.clone()),
-            distance: between(entry.time, by.time),
-        }
-    }
-
-    /// What `reason` covers begins at `begins`, and `entry` is older.
-    pub fn too_old(reason: Reason, entry: &Entry, begins: SystemTime) -> Self {
-        Self {
-            reason,
-            instead: Instead::Begins(begins),
-            distance: between(entry.time, begins),
-        }
-    }
-
-    /// The reason that does not hold.
-    pub fn reason(&self) -> &Reason {
-        &self.reason
-    }
-
-    /// How much younger the backup would have to be. The nearest miss is the shortest.
-    pub fn distance(&self) -> Duration {
-        self.distance
-    }
+#[non_exhaustive]
+pub enum Miss {
+    /// Another backup has the place.
+    Taken {
+        /// The place.
+        reason: Reason,
+        /// Who has it.
+        by: Id,
+    },
+    /// It is too old.
+    TooOld {
+        /// For what.
+        reason: Reason,
+        /// What is kept for it is not older than this.
+        begins: SystemTime,
+    },
 }
 
 impl fmt::Display for Miss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.instead {
-            Instead::Taken(by) => write!(f, "{} went to {by}", self.reason),
-            Instead::Begins(time) => write!(f, "{} begins at {}", self.reason, Stamp::from(*time)),
+        match self {
+            Self::Taken { reason, by } => write!(f, "{reason} went to {by}"),
+            Self::TooOld { reason, begins } => {
+                write!(f, "{reason} begins at {}", Stamp::from(*begins))
+            }
         }
     }
 }
@@ -183,9 +161,4 @@ impl Serialize for Miss {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-/// The time between two instants, whichever is first.
-pub(super) fn between(a: SystemTime, b: SystemTime) -> Duration {
-    a.duration_since(b).unwrap_or_else(|e| e.duration())
 }
