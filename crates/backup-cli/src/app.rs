@@ -166,7 +166,7 @@ mod tests {
                    source = { type = \"kafka\", topic = \"orders\" }\n\
                    sinks = [\"local\"]\nunencrypted = true\n";
         std::fs::write(&file, job).unwrap();
-        let mut registry = crate::builtin::registry();
+        let mut registry = Registry::standard();
         registry.source("kafka", |options| {
             let topic = options.text("topic").unwrap_or_default().to_owned();
             Ok(Box::new(MemorySource::new([(topic, "7,anvil")])))
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(run(&registry, &["run", "topics"]), Exit::Ok);
         assert_eq!(run(&registry, &["verify", "topics"]), Exit::Ok);
         assert_eq!(
-            run(&crate::builtin::registry(), &["ls"]),
+            run(&Registry::standard(), &["ls"]),
             Exit::Usage,
             "a stock program"
         );

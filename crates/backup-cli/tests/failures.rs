@@ -234,6 +234,29 @@ fn damage_is_named_and_nothing_damaged_is_restored() {
 }
 
 #[test]
+fn a_job_that_is_away_does_not_hide_another() {
+    let place = Place::new();
+    place.run(&["run", "orders", "--label", "keep"]).ends(0);
+    let text = place.read("lifebelt.toml");
+    let more = "[sinks.gone]\ntype = \"fs\"\npath = \"gone\"\n[jobs.another]\n\
+                source = { type = \"files\", path = \"/nowhere\" }\nsinks = [\"gone\"]\n";
+    place.write("lifebelt.toml", &format!("{text}{more}"));
+    place.write("gone", "a file where a folder should be");
+    let said = place.run(&["restore", "keep", "--to", "out"]).ends(0);
+    assert!(
+        said.err
+            .starts_with("lifebelt: warning: not looked for \"keep\" everywhere"),
+        "{said:?}"
+    );
+    assert_eq!(place.ids().len(), 1);
+    let said = place.run(&["verify", "--all", "--json"]).ends(2);
+    let seen = said.json();
+    assert_eq!(seen["status"], "unreachable");
+    assert_eq!(seen["backups"][0]["copies"][1]["status"], "verified");
+    assert_eq!(seen["unreachable"][0]["job"], "another");
+}
+
+#[test]
 fn a_damaged_manifest_and_a_missing_newest_backup_are_reported() {
     let place = Place::new();
     place.backup();
