@@ -17,6 +17,8 @@
 //! here go over both folders. `golden/v1` stays, and so do its reading tests; only the test of
 //! the shape moves on to `v2`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! `RESTORE.md`, run as it stands, with stock tools alone on `PATH`, ends with the same data, or
 //! fails.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -74,7 +74,10 @@ impl Sink for Discard {
     }
 
     async fn get(&self, at: &Locator, _: Option<std::ops::Range<u64>>) -> Result<ByteStream> {
-        let found = self.objects().into_iter().find(|(object, _)| object.key == at.key);
+        let found = self
+            .objects()
+            .into_iter()
+            .find(|(object, _)| object.key == at.key);
         let (_, bytes) = found.expect("only what was put is read back");
         Ok(ByteStream::from_bytes(bytes))
     }
@@ -88,8 +91,14 @@ impl Sink for Discard {
     }
 
     fn list(&self, prefix: Option<&Key>) -> BoxStream<'_, Result<Object>> {
-        let under = |(object, _): &(Object, Bytes)| prefix.is_none_or(|prefix| object.key.is_under(prefix));
-        let objects: Vec<_> = self.objects().into_iter().filter(under).map(|(object, _)| Ok(object)).collect();
+        let under =
+            |(object, _): &(Object, Bytes)| prefix.is_none_or(|prefix| object.key.is_under(prefix));
+        let objects: Vec<_> = self
+            .objects()
+            .into_iter()
+            .filter(under)
+            .map(|(object, _)| Ok(object))
+            .collect();
         stream::iter(objects).boxed()
     }
 

@@ -100,10 +100,10 @@ impl Transform for Gzip {
     }
 
     fn decode(&self, coded: Reader, _: &Coding) -> Result<Reader> {
-        let coded = BufReader::with_capacity(64 * 1024, guard::input(coded));
-        Ok(Box::new(Members {
-            decoder: MultiGzDecoder::new(coded),
-            failed: None,
+        // The decoder reads the first header as soon as it is made.
+        Ok(guard::lazy(move || {
+            let coded = BufReader::with_capacity(64 * 1024, guard::input(coded));
+            Ok(Box::new(Members(MultiGzDecoder::new(coded))))
         }))
     }
 
@@ -144,38 +144,26 @@ fn verify_member(coded: &[u8], block: &[u8], plain: &mut Vec<u8>) -> Result<()> 
     }
 }
 
-struct Members {
-    decoder: MultiGzDecoder<BufReader<Reader>>,
-    /// The decoder itself forgets: a read after an error would look like the end.
-    failed: Option<Error>,
-}
-
-impl Members {
-    fn decode(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let n = self
-            .decoder
-            .read(buffer)
-            .map_err(|e| guard::damage("the gzip stream", e))?;
-        let extra = self.decoder.header().and_then(|header| header.extra());
-        if n == 0 && !buffer.is_empty() && extra == Some(&MORE) {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "the gzip stream is cut short",
-            ));
-        }
-        Ok(n)
-    }
-}
+struct Members(MultiGzDecoder<BufReader<Reader>>);
 
 impl Read for Members {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(error) = &self.failed {
-            return Err(error.duplicate().into());
+        let n = self
+            .0
+            .read(buffer)
+            .map_err(|e| guard::damage("the gzip stream", e))?;
+        let says_more = |extra: &[u8]| extra == MORE;
+        if n == 0
+            && !buffer.is_empty()
+            && self
+                .0
+                .header()
+                .and_then(|h| h.extra())
+                .is_some_and(says_more)
+        {
+            return Err(Error::new(ErrorKind::Corrupt, "the gzip stream is cut short").into());
         }
-        self.decode(buffer).map_err(|error| {
-            self.failed = Some(error.duplicate());
-            error.into()
-        })
+        Ok(n)
     }
 }
 
