@@ -21,7 +21,10 @@ fn canaries(place: &Place) -> Vec<String> {
 fn assert_clean(place: &Place, what: &str, text: &str) {
     for canary in canaries(place) {
         // A part of a secret is one too.
-        for piece in [&canary[..], &canary[canary.len() / 3..canary.len() / 3 + 12]] {
+        for piece in [
+            &canary[..],
+            &canary[canary.len() / 3..canary.len() / 3 + 12],
+        ] {
             assert!(!text.contains(piece), "{what} shows a secret: {text}");
         }
     }
@@ -31,14 +34,20 @@ fn assert_clean(place: &Place, what: &str, text: &str) {
 fn place() -> Place {
     let place = Place::new();
     place.write("password", &format!("{PASSWORD}\n"));
-    place.edit("directory = \".\"", "directory = \".\", env = { PASSWORD_file = \"password\" }");
+    place.edit(
+        "directory = \".\"",
+        "directory = \".\", env = { PASSWORD_file = \"password\" }",
+    );
     place
 }
 
 #[test]
 fn no_verb_shows_a_secret_even_when_it_says_everything() {
     let place = place();
-    place.edit("[\"cat\", \"data\"]", "[\"sh\", \"-c\", \"test -n \\\"$PASSWORD\\\" && cat data\"]");
+    place.edit(
+        "[\"cat\", \"data\"]",
+        "[\"sh\", \"-c\", \"test -n \\\"$PASSWORD\\\" && cat data\"]",
+    );
     place.write(".env", &format!("PASSWORD={PASSWORD}\n"));
     let verbs: &[&[&str]] = &[
         &["run", "orders"],
@@ -68,7 +77,11 @@ fn no_verb_shows_a_secret_even_when_it_says_everything() {
         }
     }
     for (path, bytes) in place.files("local").into_iter().chain(place.files("state")) {
-        assert_clean(&place, path.to_str().unwrap(), &String::from_utf8_lossy(&bytes));
+        assert_clean(
+            &place,
+            path.to_str().unwrap(),
+            &String::from_utf8_lossy(&bytes),
+        );
     }
 }
 
@@ -105,14 +118,29 @@ fn no_error_shows_a_secret() {
 #[test]
 fn no_command_line_shows_a_secret() {
     let place = place();
-    assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
-    place.edit("[\"cat\", \"data\"]", "[\"sh\", \"-c\", \"echo x > began; cat pipe\"]");
-    let child = place.command(&["run", "orders"]).stdout(Stdio::null()).spawn().unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(place.path("pipe"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    place.edit(
+        "[\"cat\", \"data\"]",
+        "[\"sh\", \"-c\", \"echo x > began; cat pipe\"]",
+    );
+    let child = place
+        .command(&["run", "orders"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     wait_until("the run", || place.path("began").exists());
     let mut seen = 0;
     for process in std::fs::read_dir("/proc").unwrap() {
         // Processes come and go.
-        let line = process.ok().and_then(|p| std::fs::read(p.path().join("cmdline")).ok());
+        let line = process
+            .ok()
+            .and_then(|p| std::fs::read(p.path().join("cmdline")).ok());
         let line = String::from_utf8_lossy(&line.unwrap_or_default()).into_owned();
         seen += usize::from(line.contains("lifebelt") || line.contains("cat pipe"));
         assert_clean(&place, "a command line", &line);

@@ -8,7 +8,13 @@ use common::{Place, Said, wait_until};
 
 /// A run whose source has written something and waits for more that never comes.
 fn stuck(place: &Place) -> (Child, String) {
-    assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    assert!(
+        Command::new("mkfifo")
+            .arg(place.path("pipe"))
+            .status()
+            .unwrap()
+            .success()
+    );
     place.edit(
         "[\"cat\", \"data\"]",
         "[\"sh\", \"-c\", \"cat data; echo $$ > pid.new; mv pid.new pid; exec cat pipe\"]",
@@ -24,7 +30,10 @@ fn stuck(place: &Place) -> (Child, String) {
 }
 
 fn send(signal: &str, pid: u32) {
-    let status = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -39,7 +48,11 @@ fn a_signal_ends_a_run_and_its_child_and_leaves_nothing_visible() {
         let (child, source) = stuck(&place);
         send(signal, child.id());
         let said = Said::from(child.wait_with_output().unwrap()).ends(2);
-        assert!(said.err.starts_with("lifebelt: warning: stopping; once more to stop at once\n"), "{said:?}");
+        assert!(
+            said.err
+                .starts_with("lifebelt: warning: stopping; once more to stop at once\n"),
+            "{said:?}"
+        );
         assert_eq!(said.err.lines().count(), 2, "{said:?}");
         assert!(!is_alive(&source), "the source's process is gone");
         assert!(place.ids().is_empty());
@@ -62,6 +75,8 @@ fn a_run_that_is_killed_leaves_nothing_visible_and_its_child_ends() {
     assert!(place.ids().is_empty());
     place.edit("exec cat pipe", "true");
     place.run(&["run", "orders"]).ends(0);
-    place.run(&["prune", "orders", "--apply", "--sweep-older-than", "0s"]).ends(0);
+    place
+        .run(&["prune", "orders", "--apply", "--sweep-older-than", "0s"])
+        .ends(0);
     assert_eq!(place.ids().len(), 1);
 }
