@@ -1,5 +1,7 @@
 //! Nothing damaged restores: every byte of every object under an id is guarded.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Nothing false is ever complete: whatever fails, at whatever call.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

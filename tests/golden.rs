@@ -1,1 +1,1 @@
-//! x
+//! Golden files.

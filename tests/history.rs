@@ -1,5 +1,7 @@
 //! What a sink that shows less than it did, or more than it should, cannot hide.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::Path;
 

@@ -151,3 +151,39 @@ fn find_config(named: Option<PathBuf>) -> Result<PathBuf> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use backup_core::MemorySource;
+
+    use super::*;
+
+    #[test]
+    fn a_program_of_somebody_else_has_its_own_stores_and_every_verb() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tool.toml");
+        let job = "[sinks.local]\ntype = \"fs\"\npath = \"local\"\n[jobs.topics]\n\
+                   source = { type = \"kafka\", topic = \"orders\" }\n\
+                   sinks = [\"local\"]\nunencrypted = true\n";
+        std::fs::write(&file, job).unwrap();
+        let mut registry = Registry::standard();
+        registry.source("kafka", |options| {
+            let topic = options.text("topic").unwrap_or_default().to_owned();
+            Ok(Box::new(MemorySource::new([(topic, "7,anvil")])))
+        });
+        let run = |registry: &Registry, verb: &[&str]| {
+            let arguments = [&["tool", "-c", file.to_str().unwrap()], verb].concat();
+            parsed(
+                arguments.into_iter().map(OsString::from).collect(),
+                registry,
+            )
+        };
+        assert_eq!(run(&registry, &["run", "topics"]), Exit::Ok);
+        assert_eq!(run(&registry, &["verify", "topics"]), Exit::Ok);
+        assert_eq!(
+            run(&Registry::standard(), &["ls"]),
+            Exit::Usage,
+            "a stock program"
+        );
+    }
+}

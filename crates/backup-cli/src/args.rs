@@ -14,7 +14,7 @@ Exit codes:
   4  unhealthy
   5  verification failed: damaged, unsigned, or not what was written
   6  refused by a guard; the message says what would make it go on
-  7  another run of the job is going on
+  7  another run of the job is going on, or has the slot
 
 Results go to stdout, everything else to stderr. `lifebelt VERB --help` says more.";
 
@@ -177,6 +177,10 @@ pub(crate) struct Run {
     /// A label for this backup; restore finds it by this name
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
+    /// Only if nobody has taken this slot of the schedule, such as 20261121T020000Z. A slot stays
+    /// taken for the job's max_run, also when the run fails
+    #[arg(long)]
+    pub(crate) slot: Option<String>,
 }
 
 /// Arguments of `ls`.

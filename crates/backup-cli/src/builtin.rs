@@ -5,6 +5,7 @@ use std::sync::Arc;
 use backup_core::{Result, Sink, Source, Target};
 use sink_fs::FsSink;
 use store_command::{Command, CommandTarget, FileTarget};
+use store_files::{Files, Folder};
 
 use crate::Registry;
 use crate::config::Options;
@@ -14,6 +15,8 @@ pub(crate) fn registry() -> Registry {
     let mut registry = Registry::default();
     registry
         .sink("fs", fs)
+        .source("files", files)
+        .target("files", folder)
         .source("command", command)
         .target("command", command_target);
     registry
@@ -21,6 +24,14 @@ pub(crate) fn registry() -> Registry {
 
 fn fs(options: &Options) -> Result<Arc<dyn Sink>> {
     Ok(Arc::new(options.absolute("path").read::<FsSink>()?))
+}
+
+fn files(options: &Options) -> Result<Box<dyn Source>> {
+    Ok(Box::new(options.absolute("path").read::<Files>()?))
+}
+
+fn folder(options: &Options) -> Result<Box<dyn Target>> {
+    Ok(Box::new(options.absolute("path").read::<Folder>()?))
 }
 
 fn command(options: &Options) -> Result<Box<dyn Source>> {

@@ -226,7 +226,19 @@ impl Context<'_> {
         let password = self.loaded.signing_key_password()?;
         SigningKey::from_text(text.expose(), password.as_ref().map(|p| p.expose()))
             .map(Some)
-            .map_err(|error| self.loaded.wrong("keys.signing_key", error.chain()))
+            .map_err(|error| {
+                let keys = &self.loaded.config.keys;
+                let field = match (&keys.signing_key_file, &keys.signing_key_command) {
+                    (Some(_), _) => "keys.signing_key_file",
+                    (None, Some(_)) => "keys.signing_key_command",
+                    (None, None) => "keys.signing_key",
+                };
+                let fix = match password {
+                    Some(_) => "",
+                    None => "; a passphrase goes into keys.signing_key_password_file",
+                };
+                self.loaded.wrong(field, format!("{}{fix}", error.chain()))
+            })
     }
 
     /// A writer must not lie beside what decrypts, configured or not.
@@ -280,14 +292,22 @@ impl Context<'_> {
                     }
                     None => found = Some((job, backup)),
                 },
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => match error.kind() {
+                    ErrorKind::NotFound => {}
+                    // It is about this very name.
+                    ErrorKind::Corrupt | ErrorKind::Invalid => return Err(error),
+                    // A job that is away must not keep another's backup from coming back.
+                    _ => failed = failed.or(Some(error)),
+                },
             }
         }
         match (found, failed) {
-            // What another job could not tell cannot be this backup's id, but may have its label.
             (Some(found), None) => Ok(found),
-            (Some(_), Some(error)) | (None, Some(error)) => Err(error),
+            (Some(found), Some(error)) => {
+                tracing::warn!("not looked for {name:?} everywhere: {}", error.chain());
+                Ok(found)
+            }
+            (None, Some(error)) => Err(error),
             (None, None) => {
                 let known: Vec<&str> = self.jobs().collect();
                 let near = nearest(name, &known)

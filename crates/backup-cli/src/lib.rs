@@ -36,7 +36,7 @@ pub use registry::Registry;
 /// It sets the panic hook, listens to SIGINT and SIGTERM, and starts a `tracing` subscriber unless
 /// there is one.
 pub fn main(register: impl FnOnce(&mut Registry)) -> ExitCode {
-    let mut registry = builtin::registry();
+    let mut registry = Registry::standard();
     register(&mut registry);
     app::run(std::env::args_os(), &registry)
 }

@@ -1,6 +1,7 @@
 //! A line that moves, on a terminal only.
 
 use std::io::IsTerminal;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::config::human;
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
+    started: Once,
     plain: AtomicU64,
     stored: AtomicU64,
 }
@@ -37,9 +39,17 @@ impl Progress {
     pub(crate) fn new(bar: ProgressBar) -> Self {
         Self {
             bar,
+            started: Once::new(),
             plain: AtomicU64::new(0),
             stored: AtomicU64::new(0),
         }
+    }
+
+    fn start(&self) {
+        self.started.call_once(|| {
+            self.bar.reset_elapsed();
+            self.bar.enable_steady_tick(Duration::from_millis(100));
+        });
     }
 
     fn moved(&self, plain: u64, stored: u64) {
@@ -48,15 +58,20 @@ impl Progress {
         if self.bar.is_hidden() {
             return;
         }
+        self.start();
         let seconds = self.bar.elapsed().as_secs_f64().max(0.001);
-        let rate = (plain as f64 / seconds) as u64;
-        let ratio = plain as f64 / stored.max(1) as f64;
-        self.bar.set_message(format!(
-            "{} read, {} stored ({ratio:.1}x), {}/s",
-            human(plain),
-            human(stored),
-            human(rate),
-        ));
+        let rate = human((plain as f64 / seconds) as u64);
+        let plain_text = human(plain);
+        self.bar.set_message(match stored {
+            0 => format!("{plain_text}, {rate}/s"),
+            _ => {
+                let ratio = plain as f64 / stored as f64;
+                format!(
+                    "{plain_text} read, {} stored ({ratio:.1}x), {rate}/s",
+                    human(stored)
+                )
+            }
+        });
     }
 }
 
@@ -64,8 +79,7 @@ impl Observer for Progress {
     fn event(&self, event: &Event<'_>) {
         match event {
             Event::Started { job, id } => {
-                self.bar.reset_elapsed();
-                self.bar.enable_steady_tick(Duration::from_millis(100));
+                self.start();
                 tracing::info!(job, %id, "started");
             }
             Event::Progress { plain, stored, .. } => self.moved(*plain, *stored),

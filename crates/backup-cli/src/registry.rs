@@ -16,7 +16,7 @@ type Make<T> = Box<dyn Fn(&Options) -> Result<T> + Send + Sync>;
 /// # use backup_cli::Registry;
 /// # use backup_core::{Result, Source};
 /// # fn kafka(_: &backup_cli::config::Options) -> Result<Box<dyn Source>> { unimplemented!() }
-/// let mut registry = Registry::default();
+/// let mut registry = Registry::standard();
 /// registry.source("kafka", kafka);
 /// ```
 #[derive(Default)]
@@ -27,6 +27,11 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Everything in the box. [`Registry::default`] is empty.
+    pub fn standard() -> Self {
+        crate::builtin::registry()
+    }
+
     /// Knows `source = { type = "<kind>", .. }`. A second one of a kind replaces the first.
     ///
     /// `make` has no side effects: it is called for configurations that are only looked at.

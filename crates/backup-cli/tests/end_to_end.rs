@@ -1,5 +1,7 @@
 //! The verbs in the order in which one meets them.
 
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
 mod common;
 
 use common::Place;
@@ -223,5 +225,34 @@ fn the_memory_bound_is_printed_and_held() {
     assert!(
         report["memory_bound"].as_u64().unwrap() <= 64 << 20,
         "{report}"
+    );
+}
+
+#[test]
+fn old_backups_are_read_after_the_pipeline_has_changed() {
+    let place = Place::new();
+    for fields in [
+        "compress = \"gzip:6\"\nsign_parts = true",
+        "compress = \"zstd:1\"",
+        "compress = \"none\"\nunencrypted = true",
+        "verify_after_encode = false\nthreads = 1\nrate_limit = \"100MiB/s\"",
+    ] {
+        place.edit("[jobs.orders]\n", &format!("[jobs.orders]\n{fields}\n"));
+        place.backup();
+        place.edit(&format!("{fields}\n"), "");
+    }
+    // And on a host that only restores.
+    place.edit("signing_key_file = \"keys/minisign.key\"\n", "");
+    place.run(&["verify", "--all"]).ends(0);
+    for (n, id) in place.ids().iter().enumerate() {
+        let to = format!("out-{n}");
+        place.run(&["restore", id, "--to", &to]).ends(0);
+        assert_eq!(place.read(&to), place.read("data"), "{id}");
+    }
+    let said = place.run(&["run", "orders"]).ends(1);
+    assert!(
+        said.err
+            .contains("keys.signing_key_file: missing; job \"orders\" trusts only what is signed"),
+        "{said:?}"
     );
 }

@@ -1,5 +1,7 @@
 //! Every exit code but 0, and that nothing false is left behind.
 
+#![allow(clippy::unwrap_used, reason = "a failing helper fails its test")]
+
 mod common;
 
 use std::process::Command;
@@ -39,7 +41,7 @@ fn a_mistake_in_the_configuration_is_one_line_and_touches_nothing() {
         (
             "directory = \".\"",
             "timeout = \"soon\"",
-            "lifebelt.toml:15: jobs.orders.source.timeout: \"soon\" is no duration; one looks like 90s, 10m, 4h or 2d",
+            "lifebelt.toml:15: jobs.orders.source.timeout: \"soon\" is no length of time; write a whole number and one of s, m, h, d, w, mo, y: \"36h\", \"30d\"",
         ),
         (
             "state_dir",
@@ -232,6 +234,29 @@ fn damage_is_named_and_nothing_damaged_is_restored() {
 }
 
 #[test]
+fn a_job_that_is_away_does_not_hide_another() {
+    let place = Place::new();
+    place.run(&["run", "orders", "--label", "keep"]).ends(0);
+    let text = place.read("lifebelt.toml");
+    let more = "[sinks.gone]\ntype = \"fs\"\npath = \"gone\"\n[jobs.another]\n\
+                source = { type = \"files\", path = \"/nowhere\" }\nsinks = [\"gone\"]\n";
+    place.write("lifebelt.toml", &format!("{text}{more}"));
+    place.write("gone", "a file where a folder should be");
+    let said = place.run(&["restore", "keep", "--to", "out"]).ends(0);
+    assert!(
+        said.err
+            .starts_with("lifebelt: warning: not looked for \"keep\" everywhere"),
+        "{said:?}"
+    );
+    assert_eq!(place.ids().len(), 1);
+    let said = place.run(&["verify", "--all", "--json"]).ends(2);
+    let seen = said.json();
+    assert_eq!(seen["status"], "unreachable");
+    assert_eq!(seen["backups"][0]["copies"][1]["status"], "verified");
+    assert_eq!(seen["unreachable"][0]["job"], "another");
+}
+
+#[test]
 fn a_damaged_manifest_and_a_missing_newest_backup_are_reported() {
     let place = Place::new();
     place.backup();
@@ -273,6 +298,30 @@ fn a_second_run_at_the_same_time_is_told_so() {
     said.ends(7);
     assert!(first.status.success());
     assert_eq!(place.ids().len(), 1);
+}
+
+#[test]
+fn a_slot_is_run_once() {
+    let place = Place::new();
+    place
+        .run(&["run", "orders", "--slot", "20261121T020000Z"])
+        .ends(0);
+    let said = place
+        .run(&["run", "orders", "--slot", "20261121T020000Z"])
+        .ends(7);
+    assert!(
+        said.err
+            .starts_with("lifebelt: slot `20261121T020000Z` of job `orders` is taken by "),
+        "{said:?}"
+    );
+    place
+        .run(&["run", "orders", "--slot", "20261121T030000Z"])
+        .ends(0);
+    place
+        .run(&["run", "orders", "--slot", "not a slot"])
+        .ends(1);
+    assert_eq!(place.ids().len(), 2);
+    place.run(&["verify", "--all"]).ends(0);
 }
 
 #[test]

@@ -8,9 +8,10 @@ use crate::{Error, ErrorKind, Result};
 
 /// The name of one object in a sink: one or more segments joined with `/`.
 ///
-/// A segment is 1 to 200 characters of `A-Z a-z 0-9 . _ - +`, does not begin with `.` and is the
-/// same on every file system and object store that we know. So a key needs no escaping anywhere,
-/// can never leave a sink's root, and never collides with a sink's own hidden files.
+/// A segment is 1 to 200 characters of `A-Z a-z 0-9 . _ - +`, does not begin with `.` or `-` and
+/// is the same on every file system and object store that we know. So a key needs no escaping
+/// anywhere, is no option of a program, can never leave a sink's root, and never collides with a
+/// sink's own hidden files.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Key(String);
@@ -33,8 +34,8 @@ impl Key {
         if segment.is_empty() || segment.len() > 200 {
             return Err(invalid(segment, "must have 1 to 200 characters"));
         }
-        if segment.starts_with('.') {
-            return Err(invalid(segment, "must not begin with a dot"));
+        if segment.starts_with(['.', '-']) {
+            return Err(invalid(segment, "must not begin with a dot or a dash"));
         }
         match segment
             .chars()
@@ -107,7 +108,8 @@ mod tests {
     #[test]
     fn keys_cannot_leave_the_root_or_hide() {
         for bad in [
-            "", "/", "a//b", "../a", "a/..", "a/.tmp", "a b", "a\\b", "a\0", "ü", "a/",
+            "", "/", "a//b", "../a", "a/..", "a/.tmp", "a b", "a\\b", "a\0", "ü", "a/", "-rf",
+            "a/-",
         ] {
             assert!(Key::parse(bad).is_err(), "{bad:?} must be refused");
         }

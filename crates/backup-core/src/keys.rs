@@ -220,7 +220,7 @@ impl fmt::Debug for SigningKey {
 pub struct PublicKey(minisign::PublicKey);
 
 impl PublicKey {
-    /// Sixteen hex digits that name the key, as minisign prints them.
+    /// Up to sixteen hex digits that name the key, as minisign prints them.
     pub fn id(&self) -> String {
         key_id(self.0.keynum())
     }
@@ -235,7 +235,8 @@ impl PublicKey {
 }
 
 fn key_id(bytes: &[u8]) -> String {
-    bytes.iter().rev().map(|b| format!("{b:02X}")).collect()
+    let number = bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+    format!("{number:X}")
 }
 
 impl FromStr for PublicKey {

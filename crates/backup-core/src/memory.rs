@@ -249,7 +249,7 @@ impl Source for MemorySource {
         let step = |(name, _): &(String, Bytes)| RestoreStep {
             part: name.clone(),
             what: "write into a file".to_owned(),
-            command: StockCommand::new(["dd", &format!("of={name}"), "status=none"]),
+            command: StockCommand::new(["dd", &format!("of=$TARGET/{name}"), "status=none"]),
         };
         self.parts.iter().map(step).collect()
     }

@@ -1,10 +1,19 @@
 //! `RESTORE.md`: how *this* backup comes back with stock tools alone.
+//!
+//! A shell looks only at the last command of a pipe, and not every `sh` knows `pipefail`. So
+//! nothing is written before every part was decoded once into `sha256sum` and had the hash that
+//! it was backed up with: a stage that fails there, a missing or damaged object of this backup or
+//! of an ancestor gives another hash. The decoding that then feeds the store runs under `try`,
+//! which remembers every command of a pipe that failed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::manifest::{Manifest, PartRecord};
-use crate::{Error, ErrorKind, Pipeline, RestoreStep, Result, StockCommand};
+use crate::{Error, ErrorKind, Key, Pipeline, RestoreStep, Result, StockCommand, document, layout};
+
+/// Prints the commands of the instructions that come to it, for a shell.
+const EXTRACT: &str = r"sed -n '/^```sh$/,/^```$/{/^```/!p;}' RESTORE.md";
 
 /// Renders the instructions. The commands are POSIX shell; a test of ours runs them as they are.
 pub(crate) fn render(
@@ -12,109 +21,206 @@ pub(crate) fn render(
     steps: &[RestoreStep],
     pipeline: &Pipeline,
 ) -> Result<String> {
+    let recipe = Recipe::new(manifest, steps, pipeline)?;
     let mut text = String::new();
-    write(&mut text, manifest, steps, pipeline)
+    recipe
+        .write(&mut text)
         .map_err(|e| Error::new(ErrorKind::Other, "write RESTORE.md").with_source(e))?;
     Ok(text)
 }
 
-fn write(
-    text: &mut String,
-    manifest: &Manifest,
-    steps: &[RestoreStep],
-    pipeline: &Pipeline,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let signed = pipeline.signer.is_some();
-    let undo: Vec<Vec<StockCommand>> = manifest
-        .parts
-        .iter()
-        .map(|part| undo(part, pipeline))
-        .collect::<Result<_>>()?;
-    let needs_identity = undo
-        .iter()
-        .flatten()
-        .any(|command| command.argv().iter().any(|word| word.contains("$IDENTITY")));
+struct Recipe<'a> {
+    manifest: &'a Manifest,
+    parts: Vec<Part<'a>>,
+    /// What is signed besides, with the trusted comment that binds it to this backup.
+    signed: Vec<(&'static str, String)>,
+}
 
-    writeln!(
-        text,
-        "# How to restore {} of job `{}`\n",
-        manifest.id, manifest.job
-    )?;
-    writeln!(
-        text,
-        "A backup of kind `{}`, finished {}. These commands need no Lifebelt: only a POSIX shell, {}.\n",
-        manifest.kind,
-        manifest.finished,
-        tools(&undo, steps, signed),
-    )?;
-    writeln!(
-        text,
-        "Run them in the folder that holds this file. Set these first:\n"
-    )?;
-    writeln!(text, "```sh")?;
-    writeln!(text, "set -eu")?;
-    if signed {
-        writeln!(
-            text,
-            ": \"${{PUBLIC_KEY:?the minisign.pub of your recovery sheet, never one from this place}}\""
-        )?;
-    }
-    if needs_identity {
-        writeln!(text, ": \"${{IDENTITY:?the file with your age identity}}\"")?;
-    }
-    writeln!(text, ": \"${{TARGET:?where to restore to}}\"")?;
-    writeln!(text, "```\n")?;
+struct Part<'a> {
+    record: &'a PartRecord,
+    /// From its objects to its plain bytes.
+    decode: Vec<StockCommand>,
+    step: Option<&'a RestoreStep>,
+}
 
-    writeln!(text, "## 1. Check that it is whole\n")?;
-    writeln!(text, "```sh")?;
-    if signed {
-        writeln!(text, "minisign -V -p \"$PUBLIC_KEY\" -m manifest.json")?;
-        writeln!(text, "minisign -V -p \"$PUBLIC_KEY\" -m SHA256SUMS")?;
-    }
-    writeln!(text, "sha256sum -c SHA256SUMS")?;
-    for folder in ancestors(manifest) {
-        writeln!(text, "(cd {folder} && sha256sum -c SHA256SUMS)")?;
-    }
-    writeln!(text, "```\n")?;
-    if signed {
-        writeln!(
-            text,
-            "Both signatures must name this backup: `lifebelt 1 {}/{}/…`.\n",
-            manifest.job, manifest.id
-        )?;
+impl<'a> Recipe<'a> {
+    fn new(manifest: &'a Manifest, steps: &'a [RestoreStep], pipeline: &Pipeline) -> Result<Self> {
+        let part = |record: &'a PartRecord| {
+            let files = record.objects.iter().map(|o| relative(manifest, &o.key));
+            let join = StockCommand::new(std::iter::once("cat".to_owned()).chain(files));
+            Ok(Part {
+                record,
+                decode: std::iter::once(join)
+                    .chain(undo(record, pipeline)?)
+                    .collect(),
+                step: steps.iter().find(|step| step.part == record.name),
+            })
+        };
+        let comment = |name| {
+            let key = layout::object(&manifest.job, &manifest.id, name)?;
+            Ok((name, document::comment(&key)))
+        };
+        let signed: &[_] = match pipeline.signer {
+            Some(_) => &[layout::MANIFEST, layout::SUMS],
+            None => &[],
+        };
+        Ok(Self {
+            manifest,
+            parts: manifest.parts.iter().map(part).collect::<Result<_>>()?,
+            signed: signed
+                .iter()
+                .map(|name| comment(*name))
+                .collect::<Result<_>>()?,
+        })
     }
 
-    writeln!(text, "## 2. Bring it back\n")?;
-    if let Some(receipt) = &manifest.receipt {
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let manifest = self.manifest;
         writeln!(
             text,
-            "The store keeps the data itself. Its receipt:\n\n```json\n{receipt:#}\n```\n"
+            "# How to restore {} of job `{}`\n",
+            manifest.id, manifest.job
         )?;
+        writeln!(
+            text,
+            "A backup of kind `{}`, finished {}. These commands need no Lifebelt: only a POSIX shell with its usual tools, {}.\n",
+            manifest.kind,
+            manifest.finished,
+            self.tools(),
+        )?;
+        writeln!(
+            text,
+            "Run them in the folder that holds this file, all in one shell: it ends at the first that fails. Or export the variables and run all at once:\n"
+        )?;
+        writeln!(text, "    {EXTRACT} | sh\n")?;
+        self.write_setup(text)?;
+        self.write_checks(text)?;
+        self.write_steps(text)
     }
-    for (part, undo) in manifest.parts.iter().zip(&undo) {
-        let step = steps.iter().find(|step| step.part == part.name);
-        let what = step.map_or("write it to a file", |step| &step.what);
-        writeln!(
-            text,
-            "`{}`: {} bytes with SHA-256 `{}`; {what}.\n",
-            part.name, part.plain.len, part.plain.sha256
-        )?;
-        writeln!(text, "```sh")?;
-        let files: Vec<String> = part
-            .objects
-            .iter()
-            .map(|o| relative(manifest, o.key.as_str()))
-            .collect();
-        write!(text, "cat {}", files.join(" "))?;
-        undo.iter()
-            .try_for_each(|command| write!(text, " | {command}"))?;
-        match step {
-            Some(step) => writeln!(text, " | {}", step.command)?,
-            None => writeln!(text, " > \"$TARGET/{}\"", part.name)?,
+
+    fn write_setup(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "```sh\nset -eu")?;
+        if !self.signed.is_empty() {
+            writeln!(
+                text,
+                ": \"${{PUBLIC_KEY:?the minisign.pub of your recovery sheet, never one from this place}}\""
+            )?;
         }
-        writeln!(text, "```\n")?;
+        let mut words = self.decode_commands().flat_map(StockCommand::argv);
+        if words.any(|word| word.contains("$IDENTITY")) {
+            writeln!(text, ": \"${{IDENTITY:?the file with your age identity}}\"")?;
+        }
+        if !self.parts.is_empty() {
+            writeln!(text, ": \"${{TARGET:?where to restore to}}\"")?;
+            writeln!(text, "failed=$(mktemp)")?;
+            writeln!(text, "trap 'rm -f \"$failed\"' EXIT")?;
+            writeln!(
+                text,
+                "try() {{ \"$@\" || echo \"failed: $*\" >>\"$failed\"; }}"
+            )?;
+        }
+        writeln!(text, "```\n")
     }
-    Ok(())
+
+    fn write_checks(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "## 1. Check that it is whole\n")?;
+        if !self.signed.is_empty() {
+            writeln!(
+                text,
+                "The signatures must be by your key, and for this backup.\n"
+            )?;
+        }
+        writeln!(text, "```sh\nset -eu")?;
+        for (name, comment) in &self.signed {
+            writeln!(
+                text,
+                "minisign -VQ -p \"$PUBLIC_KEY\" -m {name} | grep -xF '{comment}'"
+            )?;
+        }
+        writeln!(text, "sha256sum -c SHA256SUMS\n```\n")?;
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            text,
+            "Every part must decode to what was backed up. Nothing is written yet.\n"
+        )?;
+        writeln!(text, "```sh\nset -eu")?;
+        for part in &self.parts {
+            part.write_decode(text, "")?;
+            writeln!(
+                text,
+                " | sha256sum | grep -xF '{}  -'",
+                part.record.plain.sha256
+            )?;
+        }
+        writeln!(text, "```\n")
+    }
+
+    fn write_steps(&self, text: &mut String) -> std::fmt::Result {
+        let manifest = self.manifest;
+        writeln!(text, "## 2. Bring it back\n")?;
+        if let Some(receipt) = &manifest.receipt {
+            writeln!(
+                text,
+                "The store keeps the data itself. Its receipt:\n\n```json\n{receipt:#}\n```\n"
+            )?;
+        }
+        for part in &self.parts {
+            let (name, len) = (&part.record.name, part.record.plain.len);
+            let what = part.step.map_or("write it to a file", |step| &step.what);
+            writeln!(text, "`{name}`, {len} bytes: {what}.\n")?;
+            writeln!(text, "```sh\nset -eu")?;
+            part.write_decode(text, "try ")?;
+            match part.step {
+                Some(step) => writeln!(text, " | {}", step.command)?,
+                None => writeln!(text, " > \"$TARGET/{name}\"")?,
+            }
+            writeln!(text, "cat \"$failed\"; test ! -s \"$failed\"")?;
+            writeln!(text, "```\n")?;
+        }
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        writeln!(text, "All of it is back only if the last line says so.\n")?;
+        writeln!(text, "```sh")?;
+        writeln!(
+            text,
+            "echo 'restored {} of job {}'",
+            manifest.id, manifest.job
+        )?;
+        writeln!(text, "```")
+    }
+
+    fn decode_commands(&self) -> impl Iterator<Item = &StockCommand> {
+        self.parts.iter().flat_map(|part| &part.decode)
+    }
+
+    fn tools(&self) -> String {
+        let steps = self.parts.iter().filter_map(|part| part.step);
+        let commands = steps.map(|step| &step.command);
+        let mut names: BTreeSet<&str> = commands
+            .chain(self.decode_commands())
+            .map(StockCommand::program)
+            .filter(|name| !["cat", "dd"].contains(name))
+            .collect();
+        names.insert("sha256sum");
+        if !self.signed.is_empty() {
+            names.insert("minisign");
+        }
+        let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+        names.join(", ")
+    }
+}
+
+impl Part<'_> {
+    fn write_decode(&self, text: &mut String, each: &str) -> std::fmt::Result {
+        for (i, command) in self.decode.iter().enumerate() {
+            let pipe = if i > 0 { " | " } else { "" };
+            write!(text, "{pipe}{each}{command}")?;
+        }
+        Ok(())
+    }
 }
 
 /// The stock commands that undo every stage that changed the bytes, last stage first.
@@ -127,33 +233,11 @@ fn undo(part: &PartRecord, pipeline: &Pipeline) -> Result<Vec<StockCommand>> {
     Ok(changing.map(|stage| stage.undo()).collect())
 }
 
-fn tools(undo: &[Vec<StockCommand>], steps: &[RestoreStep], signed: bool) -> String {
-    let mut names: BTreeSet<&str> = undo.iter().flatten().map(StockCommand::program).collect();
-    names.extend(steps.iter().map(|step| step.command.program()));
-    names.insert("sha256sum");
-    if signed {
-        names.insert("minisign");
-    }
-    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
-}
-
-/// The folders of the ancestors whose objects this backup uses.
-fn ancestors(manifest: &Manifest) -> BTreeSet<String> {
-    let objects = manifest.parts.iter().flat_map(|part| &part.objects);
-    let paths = objects.map(|object| relative(manifest, object.key.as_str()));
-    paths
-        .filter_map(|path| path.rsplit_once('/').map(|(folder, _)| folder.to_owned()))
-        .collect()
-}
-
 /// The path of `key` from the backup's own folder.
-fn relative(manifest: &Manifest, key: &str) -> String {
+fn relative(manifest: &Manifest, key: &Key) -> String {
     let own = format!("{}/{}/", manifest.job, manifest.id);
-    match (
-        key.strip_prefix(&own),
-        key.strip_prefix(&format!("{}/", manifest.job)),
-    ) {
+    let (key, job) = (key.as_str(), format!("{}/", manifest.job));
+    match (key.strip_prefix(&own), key.strip_prefix(&job)) {
         (Some(name), _) => name.to_owned(),
         (None, Some(rest)) => format!("../{rest}"),
         (None, None) => format!("../../{key}"),

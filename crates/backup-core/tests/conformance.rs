@@ -1,5 +1,7 @@
 //! The conformance kit on the stages in the box.
 
+#![allow(clippy::unwrap_used, reason = "a failing fixture fails its test")]
+
 use std::time::SystemTime;
 
 use backup_core::SigningKey;

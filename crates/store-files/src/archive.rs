@@ -1,77 +1,24 @@
 //! A folder as a tar stream, made while it is read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use backup_core::{Error, ErrorKind, Facts};
+use backup_core::{Error, ErrorKind};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat,
 };
 use rustix::io::{Errno, retry_on_intr};
-use serde_json::Value;
-use tar::{EntryType, Header};
+use tar::EntryType;
 
 use crate::attributes::Attributes;
+use crate::counts::{Counts, show};
+use crate::headers::Ready;
 use crate::{Files, MAX_DEPTH, glob};
-
-const BLOCK: usize = 512;
 
 /// How often something may turn into something else between two looks at it.
 const TRIES: usize = 8;
-
-/// How many names the facts give for each thing that was left out.
-const NAMED: usize = 10;
-
-/// What was counted. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts(Arc<Mutex<Counted>>);
-
-#[derive(Debug, Default)]
-struct Counted {
-    entries: u64,
-    bytes: u64,
-    excluded: u64,
-    /// `vanished`, `changed` and `skipped`, with the first names of each.
-    odd: BTreeMap<&'static str, (u64, Vec<String>)>,
-}
-
-impl Counts {
-    fn update(&self, change: impl FnOnce(&mut Counted)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn odd(&self, what: &'static str, path: &[u8]) {
-        self.update(|counted| {
-            let (count, names) = counted.odd.entry(what).or_default();
-            *count += 1;
-            if names.len() < NAMED {
-                names.push(show(path));
-            }
-        });
-    }
-
-    /// `entries`, `bytes`, and where there are any `excluded`, `vanished`, `changed`, `skipped`
-    /// and the first names of the last three (`skipped_names`).
-    pub(crate) fn facts(&self) -> Facts {
-        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut facts = Facts::new()
-            .with("entries", counted.entries)
-            .with("bytes", counted.bytes);
-        if counted.excluded > 0 {
-            facts = facts.with("excluded", counted.excluded);
-        }
-        for (what, (count, names)) in &counted.odd {
-            let names: Value = names.clone().into();
-            facts = facts
-                .with(what, *count)
-                .with(&format!("{what}_names"), names);
-        }
-        facts
-    }
-}
 
 /// The tar stream of a folder.
 ///
@@ -84,8 +31,7 @@ pub(crate) struct Archive {
     /// Open folders, each within the one before.
     levels: Vec<Level>,
     /// Headers and padding on their way out.
-    ready: Vec<u8>,
-    taken: usize,
+    ready: Ready,
     body: Option<Body>,
     linked: HashMap<(u64, u64), Linked>,
     /// The root's device.
@@ -131,8 +77,7 @@ impl Archive {
             counts,
             state: State::Begin,
             levels: Vec::new(),
-            ready: Vec::new(),
-            taken: 0,
+            ready: Ready::default(),
             body: None,
             linked: HashMap::new(),
             device: 0,
@@ -149,7 +94,7 @@ impl Archive {
             State::Middle => {
                 let Some(level) = self.levels.last_mut() else {
                     // The end of an archive is said: two empty blocks.
-                    self.ready.resize(2 * BLOCK, 0);
+                    self.ready.end();
                     self.state = State::End;
                     return Ok(true);
                 };
@@ -325,57 +270,10 @@ impl Archive {
         }
     }
 
-    /// Names and link targets that are too long for a header go before it, as GNU tar writes them.
     fn header(&mut self, path: &[u8], kind: EntryType, stat: &Stat, size: u64, link: &[u8]) {
         self.counts.update(|counted| counted.entries += 1);
-        let mut header = Header::new_gnu();
-        let attributes = Attributes::from(stat);
-        header.set_entry_type(kind);
-        header.set_mode(attributes.mode);
-        header.set_uid(attributes.uid.into());
-        header.set_gid(attributes.gid.into());
-        header.set_size(size);
-        header.set_mtime(attributes.mtime.cast_unsigned());
-        if let Some(gnu) = header.as_gnu_mut().filter(|_| attributes.mtime < 0) {
-            // Before 1970: two's complement over the whole field.
-            gnu.mtime[..4].fill(0xff);
-        }
-        self.long(link, b'K');
-        self.long(path, b'L');
-        if let Some(gnu) = header.as_gnu_mut() {
-            fill(&mut gnu.linkname, link);
-            fill(&mut gnu.name, path);
-        }
-        header.set_cksum();
-        self.ready.extend_from_slice(header.as_bytes());
-    }
-
-    fn long(&mut self, text: &[u8], kind: u8) {
-        if text.len() <= 100 {
-            return;
-        }
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::new(kind));
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(text.len() as u64 + 1);
-        if let Some(gnu) = header.as_gnu_mut() {
-            fill(&mut gnu.name, b"././@LongLink");
-        }
-        header.set_cksum();
-        self.ready.extend_from_slice(header.as_bytes());
-        self.ready.extend_from_slice(text);
-        self.ready.push(0);
-        self.pad(text.len() as u64 + 1);
-    }
-
-    fn pad(&mut self, size: u64) {
-        let rest = (size % BLOCK as u64) as usize;
-        if rest > 0 {
-            self.ready.resize(self.ready.len() + BLOCK - rest, 0);
-        }
+        self.ready
+            .header(path, kind, Attributes::from(stat), size, link);
     }
 
     /// The next bytes of a file. Its end is the size in the header, come what may.
@@ -389,7 +287,8 @@ impl Archive {
             {
                 self.counts.odd("changed", &body.path);
             }
-            self.pad(u64::try_from(then.st_size).unwrap_or_default());
+            self.ready
+                .pad(u64::try_from(then.st_size).unwrap_or_default());
             return Ok(0);
         }
         let n = loop {
@@ -431,14 +330,10 @@ impl Archive {
 impl Read for Archive {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.taken < self.ready.len() {
-                let n = (self.ready.len() - self.taken).min(buffer.len());
-                buffer[..n].copy_from_slice(&self.ready[self.taken..self.taken + n]);
-                self.taken += n;
-                return Ok(n);
+            match self.ready.read(buffer)? {
+                0 => {}
+                n => return Ok(n),
             }
-            self.ready.clear();
-            self.taken = 0;
             match self.body.take() {
                 Some(body) => match self.read_body(body, buffer)? {
                     0 => {}
@@ -451,24 +346,15 @@ impl Read for Archive {
     }
 }
 
-fn fill(field: &mut [u8; 100], text: &[u8]) {
-    let n = text.len().min(field.len());
-    field[..n].copy_from_slice(&text[..n]);
-}
-
-/// Any bytes as text for people.
-pub(crate) fn show(path: &[u8]) -> String {
-    match std::str::from_utf8(path) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => path.escape_ascii().to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
+
+    use backup_core::Facts;
+
+    use crate::headers::BLOCK;
 
     /// Reads the root's and the first file's header, lets `change` happen, reads on.
     fn meddle(change: impl FnOnce(&Path)) -> (io::Result<usize>, Facts) {

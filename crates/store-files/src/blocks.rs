@@ -7,10 +7,9 @@ use backup_core::{Error, ErrorKind, Result, StreamReader};
 use bytes::{Buf, Bytes};
 use tar::{EntryType, Header};
 
-use crate::archive::show;
 use crate::attributes::Attributes;
-
-const BLOCK: usize = 512;
+use crate::counts::show;
+use crate::headers::BLOCK;
 
 /// The most bytes of a name, or of all extended fields of one entry. The kernel takes 4,096.
 const LONGEST: u64 = 64 * 1024;

@@ -28,7 +28,9 @@
 mod archive;
 mod attributes;
 mod blocks;
+mod counts;
 mod glob;
+mod headers;
 mod options;
 mod place;
 mod source;

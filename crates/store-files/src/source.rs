@@ -2,7 +2,8 @@ use backup_core::{
     ByteStream, Facts, PartWriter, Request, RestoreStep, Result, Source, StockCommand, async_trait,
 };
 
-use crate::archive::{Archive, Counts};
+use crate::archive::Archive;
+use crate::counts::Counts;
 use crate::{Files, KIND, PART};
 
 #[async_trait]

@@ -7,7 +7,7 @@ use backup_core::{
     StreamReader, Target, async_trait,
 };
 
-use crate::archive::show;
+use crate::counts::show;
 use crate::place::{Place, Staged};
 use crate::unpack::unpack;
 use crate::{Folder, KIND, PART};

@@ -12,9 +12,9 @@ use rustix::io::{Errno, retry_on_intr};
 use tar::EntryType;
 
 use crate::MAX_DEPTH;
-use crate::archive::show;
 use crate::attributes::Attributes;
 use crate::blocks::{Blocks, Entry, refused};
+use crate::counts::show;
 use crate::tree::Tree;
 
 /// Unpacks all of `data` into the empty folder `root`.

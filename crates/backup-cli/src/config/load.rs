@@ -32,12 +32,18 @@ impl Loaded {
                 format!("{}: cannot be read: {error}", file.display()),
             )
         })?;
+        Self::from_text(&text, file, registry)
+    }
+
+    /// Checks `text` as if it stood in `file`, which need not exist: relative paths and `.env`
+    /// are looked for beside it.
+    pub fn from_text(text: &str, file: &Path, registry: &Registry) -> Result<Self> {
         let dir = std::path::absolute(file)
             .ok()
             .and_then(|f| f.parent().map(Path::to_owned))
             .unwrap_or_default();
         let environment = Environment::beside(&dir)?;
-        Self::parse(&text, file, dir, environment, registry)
+        Self::parse(text, file, dir, environment, registry)
     }
 
     pub(crate) fn parse(

@@ -456,3 +456,24 @@ fn secrets_of_a_table_are_revealed_by_name() {
     assert_eq!(env["B"], "2");
     assert_eq!(env.len(), 2);
 }
+
+/// Cut anywhere, and with any character gone or another in its place: an answer or one line.
+#[test]
+fn no_damage_to_a_file_makes_a_panic() {
+    let check = |text: &str| {
+        if let Err(error) = load(text, "") {
+            let line = error.chain();
+            assert!(
+                line.starts_with("lifebelt.toml:") && !line.contains('\n'),
+                "{line:?}"
+            );
+        }
+    };
+    for at in 0..GOOD.len() {
+        let (before, after) = (&GOOD[..at], &GOOD[at + 1..]);
+        check(before);
+        for instead in ["", "\"", "[", ".", "\n", "${", "=", "\u{1f6df}"] {
+            check(&format!("{before}{instead}{after}"));
+        }
+    }
+}

@@ -1,13 +1,10 @@
 //! Words for messages: the nearest known name, a list, what to write.
 
 /// The name that was probably meant.
-pub(crate) fn nearest<'a, S: AsRef<str>>(
+pub(crate) fn nearest<'a, S: AsRef<str> + 'a>(
     word: &str,
     known: impl IntoIterator<Item = &'a S>,
-) -> Option<&'a str>
-where
-    S: 'a + ?Sized,
-{
+) -> Option<&'a str> {
     let allowed = 1 + word.chars().count() / 4;
     known
         .into_iter()

@@ -11,8 +11,8 @@ use crate::context::{Context, Purpose};
 use crate::exit::Answer;
 use crate::output::Table;
 
-/// Lists one job or all. A job that cannot be read fails the call after the others are listed
-/// only if it was asked for by name; otherwise it is warned about.
+/// Lists one job or all. A job that cannot be read is warned about, and fails the call if there is
+/// nothing else to show.
 pub(crate) async fn ls(context: &Context<'_>, arguments: &Ls) -> Result<Answer> {
     let names: Vec<&str> = match &arguments.job {
         Some(job) => vec![job.as_str()],
@@ -41,7 +41,16 @@ pub(crate) async fn ls(context: &Context<'_>, arguments: &Ls) -> Result<Answer> 
             }
         };
         warn(&job, &history);
-        let kept = reasons(&job).await;
+        let kept = match reasons(&job).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                // Where a sink is away that was said already.
+                if history.unreachable.is_empty() {
+                    tracing::warn!("why backups are kept is not known: {}", error.chain());
+                }
+                BTreeMap::new()
+            }
+        };
         for backup in &history.backups {
             let kept = kept.get(&backup.manifest.id).map_or(&[][..], Vec::as_slice);
             table.row(cells(backup, kept));
@@ -64,23 +73,19 @@ pub(crate) fn warn(job: &Job, history: &History) {
     }
 }
 
-/// Why each backup is kept, over all sinks. A listing does not fail for want of reasons.
-async fn reasons(job: &Job) -> BTreeMap<Id, Vec<String>> {
+/// Why each backup is kept, over all sinks.
+async fn reasons(job: &Job) -> Result<BTreeMap<Id, Vec<String>>> {
     let mut all: BTreeMap<Id, Vec<String>> = BTreeMap::new();
-    match job.plan_prune(&PruneOptions::default()).await {
-        Ok(plans) => {
-            for planned in plans.iter().flat_map(|plan| &plan.plan.entries) {
-                let reasons = all.entry(planned.id.clone()).or_default();
-                for reason in planned.reasons().iter().map(ToString::to_string) {
-                    if !reasons.contains(&reason) {
-                        reasons.push(reason);
-                    }
-                }
+    let plans = job.plan_prune(&PruneOptions::default()).await?;
+    for planned in plans.iter().flat_map(|plan| &plan.plan.entries) {
+        let reasons = all.entry(planned.id.clone()).or_default();
+        for reason in planned.reasons().iter().map(ToString::to_string) {
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
             }
         }
-        Err(error) => tracing::warn!("why backups are kept is not known: {}", error.chain()),
     }
-    all
+    Ok(all)
 }
 
 /// `proven`, `verified` or `complete`: the best that is known.

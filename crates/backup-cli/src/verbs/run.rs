@@ -1,14 +1,21 @@
 //! `run`: one backup.
 
-use backup_core::{Report, Result, RunOptions, Status};
+use std::time::Duration;
+
+use backup_core::{
+    Claims, Clock, Error, ErrorKind, Report, Result, RunOptions, Stamp, Status, SystemClock, Taken,
+};
 use serde_json::{Value, json};
 
 use crate::args::Run;
-use crate::config::human;
+use crate::config::{JobConfig, human};
 use crate::context::{Context, Purpose};
 use crate::exit::{Answer, Exit};
 use crate::output::say;
 use crate::signals::Stop;
+
+/// The longest run, where the job says nothing.
+const MAX_RUN: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes one backup. A signal cancels it; once the commit has begun it is finished instead.
 pub(crate) async fn run(context: &Context<'_>, arguments: &Run, stop: &Stop) -> Result<Answer> {
@@ -18,6 +25,9 @@ pub(crate) async fn run(context: &Context<'_>, arguments: &Run, stop: &Stop) -> 
         say(&format!("memory bound: {} MiB", bound.div_ceil(1 << 20)));
     }
     let config = &context.loaded.config.jobs[&arguments.job];
+    if let Some(slot) = &arguments.slot {
+        take(context, config, &arguments.job, slot).await?;
+    }
     let mut options = RunOptions::default();
     for label in config.labels.iter().chain(&arguments.labels) {
         options = options.label(label);
@@ -31,6 +41,40 @@ pub(crate) async fn run(context: &Context<'_>, arguments: &Run, stop: &Stop) -> 
         }
     };
     Ok(answer(&report, bound))
+}
+
+/// Takes a slot of the schedule in the first sink that answers. If none does, the run goes on:
+/// better two runs than none.
+async fn take(context: &Context<'_>, config: &JobConfig, job: &str, slot: &str) -> Result<()> {
+    let deadline = config.max_run.map_or(MAX_RUN, Duration::from);
+    let host = rustix::system::uname();
+    let owner = format!(
+        "{} {}",
+        host.nodename().to_string_lossy(),
+        std::process::id()
+    );
+    for name in &config.sinks {
+        let sink = context
+            .registry
+            .make_sink(&context.loaded.config.sinks[name])?;
+        let claims = Claims::new(sink, job)?;
+        match claims.take(slot, &owner, SystemClock.now(), deadline).await {
+            Ok(Taken::Won { .. }) => return Ok(()),
+            Ok(Taken::Held { by, until }) => {
+                return Err(Error::new(
+                    ErrorKind::Locked,
+                    format!(
+                        "slot `{slot}` of job `{job}` is taken by {by} until {}",
+                        Stamp::from(until)
+                    ),
+                ));
+            }
+            Err(error) if error.kind() == ErrorKind::Invalid => return Err(error),
+            Err(error) => tracing::warn!("no slot in sink `{name}`: {}", error.chain()),
+        }
+    }
+    tracing::warn!("slot `{slot}` could not be taken anywhere; running all the same");
+    Ok(())
 }
 
 fn answer(report: &Report, bound: usize) -> Answer {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use backup_core::{Id, Job, Result, Verification};
+use backup_core::{Error, Id, Job, Result, Verification};
 use serde_json::{Value, json};
 
 use super::ls::warn;
@@ -26,8 +26,11 @@ pub(crate) async fn verify(context: &Context<'_>, arguments: &Verify) -> Result<
             seen.backup(&job, &backup.manifest.id, from).await?;
         }
         None => {
-            for job in context.jobs() {
-                seen.job(&context.job(job, Purpose::Verify)?, from).await?;
+            for name in context.jobs() {
+                let job = context.job(name, Purpose::Verify)?;
+                if let Err(error) = seen.job(&job, from).await {
+                    seen.unseen(name, "all sinks", &error);
+                }
             }
         }
     }
@@ -55,15 +58,25 @@ impl Seen {
         }
         for (sink, error) in &history.unreachable {
             self.unreachable
-                .push(json!({ "job": job.name(), "sink": sink, "error": error.chain() }));
+                .push(json!({ "job": job.name(), "where": sink, "error": error.chain() }));
         }
         for backup in &history.backups {
             let elsewhere = |from| !backup.copies.iter().any(|copy| copy.sink == from);
-            if !from.is_some_and(elsewhere) {
-                self.backup(job, &backup.manifest.id, from).await?;
+            if from.is_some_and(elsewhere) {
+                continue;
+            }
+            // What could not be looked at must not hide what can.
+            if let Err(error) = self.backup(job, &backup.manifest.id, from).await {
+                self.unseen(job.name(), backup.manifest.id.as_str(), &error);
             }
         }
         Ok(())
+    }
+
+    fn unseen(&mut self, job: &str, place: &str, error: &Error) {
+        tracing::warn!("job `{job}`, {place}: not verified: {}", error.chain());
+        self.unreachable
+            .push(json!({ "job": job, "where": place, "error": error.chain() }));
     }
 
     async fn backup(&mut self, job: &Job, id: &Id, from: Option<&str>) -> Result<()> {

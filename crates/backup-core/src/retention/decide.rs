@@ -23,6 +23,7 @@ use crate::Id;
 /// Applying a plan and planning again at the same `now` deletes nothing more. A new backup takes
 /// at most one place of each rule, and costs nobody else theirs: in each period it replaces the
 /// survivor of its own bucket, or, if it opens a new one, the bucket that is then one too many.
+/// Rules that reach back by time lose what is then too old for them, and nothing else.
 pub fn decide(
     policy: &dyn RetentionPolicy,
     history: &[Entry],
@@ -250,28 +251,34 @@ impl<'a> Planner<'a> {
         while let Some(child) = work.get(next).map(|i| self.entries[*i]) {
             next += 1;
             for id in child.needed().filter(|id| **id != child.id) {
-                let found = self
-                    .by_id
-                    .binary_search_by_key(&id, |i| &self.entries[*i].id);
-                let found = found.ok().map(|at| self.by_id[at]);
-                let Some(i) = found.filter(|i| self.entries[*i].complete) else {
+                let first = self.by_id.partition_point(|i| self.entries[*i].id < *id);
+                let mut found = false;
+                for &i in &self.by_id[first..] {
+                    if self.entries[i].id != *id {
+                        break;
+                    }
+                    if !self.entries[i].complete {
+                        continue;
+                    }
+                    found = true;
+                    if !stays(i, &self.marks) {
+                        work.push(i);
+                    }
+                    let reasons = &mut self.marks[i].reasons;
+                    match reasons.last() {
+                        // Named twice: the parent comes first.
+                        Some(Reason::ParentOf(by) | Reason::NeededBy(by)) if *by == child.id => {}
+                        _ if child.parent.as_ref() == Some(id) => {
+                            reasons.push(Reason::ParentOf(child.id.clone()));
+                        }
+                        _ => reasons.push(Reason::NeededBy(child.id.clone())),
+                    }
+                }
+                if !found {
                     self.warnings.push(Warning::Missing {
                         id: child.id.clone(),
                         needs: id.clone(),
                     });
-                    continue;
-                };
-                if !stays(i, &self.marks) {
-                    work.push(i);
-                }
-                let reasons = &mut self.marks[i].reasons;
-                match reasons.last() {
-                    // Named twice: the parent comes first.
-                    Some(Reason::ParentOf(by) | Reason::NeededBy(by)) if *by == child.id => {}
-                    _ if child.parent.as_ref() == Some(id) => {
-                        reasons.push(Reason::ParentOf(child.id.clone()));
-                    }
-                    _ => reasons.push(Reason::NeededBy(child.id.clone())),
                 }
             }
         }

@@ -111,7 +111,6 @@ impl Gfs {
         }
         let most = usize::try_from(of).unwrap_or(usize::MAX);
         let mut slots = HashMap::with_capacity(runs.len().min(most));
-        let mut last = Slot::default();
         for key in keys {
             let before = if self.calendar {
                 apart(period, runs[0].key, key)
@@ -126,7 +125,6 @@ impl Gfs {
         let mut place = |key, survivor| {
             if let Some(slot) = slots.get_mut(&key) {
                 slot.survivor = survivor;
-                last = last.max(*slot);
             }
         };
         if self.oldest {
@@ -137,8 +135,8 @@ impl Gfs {
         Table {
             period,
             of,
+            last: slots.values().copied().max().unwrap_or_default(),
             slots,
-            last,
         }
     }
 }

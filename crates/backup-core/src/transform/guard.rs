@@ -7,13 +7,15 @@ use crate::{Error, ErrorKind, Result};
 
 /// Marks every error of `inner` as one of ours, so that a codec in between cannot pass it off as
 /// damage, nor its own findings as an error of the input.
-#[cfg(any(feature = "zstd", feature = "gzip", feature = "age"))]
+#[cfg(any(feature = "zstd", feature = "gzip"))]
 pub(super) fn input(inner: Reader) -> Reader {
     Box::new(Input(inner))
 }
 
+#[cfg(any(feature = "zstd", feature = "gzip"))]
 struct Input(Reader);
 
+#[cfg(any(feature = "zstd", feature = "gzip"))]
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -26,7 +28,7 @@ impl Read for Input {
 }
 
 /// An error out of a codec over [`input`]: that of the input unchanged, anything else `Corrupt`.
-#[cfg(any(feature = "zstd", feature = "gzip", feature = "age"))]
+#[cfg(any(feature = "zstd", feature = "gzip"))]
 pub(super) fn damage(what: &str, error: io::Error) -> Error {
     if error.get_ref().is_some_and(|e| e.is::<Error>()) {
         return error.into();

@@ -100,8 +100,11 @@ impl Transform for Gzip {
     }
 
     fn decode(&self, coded: Reader, _: &Coding) -> Result<Reader> {
-        let coded = BufReader::with_capacity(64 * 1024, guard::input(coded));
-        Ok(Box::new(Members(MultiGzDecoder::new(coded))))
+        // The decoder reads the first header as soon as it is made.
+        Ok(guard::lazy(move || {
+            let coded = BufReader::with_capacity(64 * 1024, guard::input(coded));
+            Ok(Box::new(Members(MultiGzDecoder::new(coded))))
+        }))
     }
 
     fn undo(&self) -> StockCommand {

@@ -14,7 +14,7 @@ use crate::Result;
 
 #[cfg(feature = "age")]
 mod age;
-#[cfg(any(feature = "zstd", feature = "gzip"))]
+#[cfg(any(feature = "zstd", feature = "gzip", feature = "age"))]
 mod frames;
 #[cfg(any(feature = "zstd", feature = "gzip", feature = "age"))]
 mod guard;

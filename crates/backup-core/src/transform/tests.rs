@@ -169,6 +169,23 @@ fn a_damaged_or_cut_stream_of_compressed_and_encrypted_bytes_never_decodes() {
 }
 
 #[test]
+fn decoding_begins_at_the_first_read() {
+    struct Untouchable;
+    impl Read for Untouchable {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            panic!("read too early")
+        }
+    }
+    for (stage, _) in stages() {
+        drop(
+            stage
+                .decode(Box::new(Untouchable), &Coding::new(1))
+                .unwrap(),
+        );
+    }
+}
+
+#[test]
 fn dropping_the_reader_drops_its_input() {
     struct Endless(#[expect(dead_code)] mpsc::Sender<()>);
     impl Read for Endless {

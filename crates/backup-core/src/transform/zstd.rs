@@ -338,7 +338,7 @@ mod tests {
     use ::zstd::zstd_safe::DCtx;
 
     use super::*;
-    use crate::transform::tests::{decode, encode, sample, trickle};
+    use crate::transform::tests::{decode, encode, sample};
 
     const SMALL: Zstd = Zstd {
         level: 3,
@@ -485,23 +485,5 @@ mod tests {
                 "level {level}, frame {frame}: {used} > {said}"
             );
         }
-    }
-
-    #[test]
-    fn reading_begins_at_the_first_read() {
-        struct Untouchable;
-        impl Read for Untouchable {
-            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-                panic!("read too early")
-            }
-        }
-        let coding = Coding::new(1);
-        drop(
-            Zstd::default()
-                .decode(Box::new(Untouchable), &coding)
-                .unwrap(),
-        );
-        let empty = Zstd::default().decode(trickle(b""), &coding).unwrap();
-        assert!(std::io::read_to_string(empty).is_err());
     }
 }

@@ -9,44 +9,44 @@ use backup_core::retention::{
 };
 use proptest::prelude::*;
 
-pub const HOUR: Duration = Duration::from_secs(3600);
-pub const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
-pub fn at(text: &str) -> SystemTime {
+pub(crate) fn at(text: &str) -> SystemTime {
     text.parse::<jiff::Timestamp>().unwrap().into()
 }
 
 /// An id that nothing random is in.
-pub fn id(time: SystemTime, n: u64) -> Id {
+pub(crate) fn id(time: SystemTime, n: u64) -> Id {
     let stamp = backup_core::Stamp::from(time).compact();
     format!("{stamp}-{n:08x}").parse().unwrap()
 }
 
-pub fn entry(n: u64, time: SystemTime) -> Entry {
+pub(crate) fn entry(n: u64, time: SystemTime) -> Entry {
     Entry::new(id(time, n), n, time)
 }
 
 /// One backup per step, the last at `end`.
-pub fn every(step: Duration, count: u32, end: SystemTime) -> Vec<Entry> {
+pub(crate) fn every(step: Duration, count: u32, end: SystemTime) -> Vec<Entry> {
     (0..count)
         .map(|i| entry(u64::from(i) + 1, end - step * (count - 1 - i)))
         .collect()
 }
 
-pub fn spec(json: &str) -> PolicySpec {
+pub(crate) fn spec(json: &str) -> PolicySpec {
     serde_json::from_str(json).unwrap()
 }
 
 /// No limit on how much goes at once: what is tested is who goes.
-pub fn open() -> Limits {
+pub(crate) fn open() -> Limits {
     Limits::default().share(100)
 }
 
-pub fn plan(json: &str, history: &[Entry], now: SystemTime) -> Plan {
+pub(crate) fn plan(json: &str, history: &[Entry], now: SystemTime) -> Plan {
     decide(&spec(json).build().unwrap(), history, now, &open())
 }
 
-pub fn deleted(plan: &Plan) -> Vec<Id> {
+pub(crate) fn deleted(plan: &Plan) -> Vec<Id> {
     plan.deletable()
         .unwrap()
         .iter()
@@ -55,7 +55,7 @@ pub fn deleted(plan: &Plan) -> Vec<Id> {
 }
 
 /// What a plan says, in the oracle's words, by id. Entries that share an id say the same.
-pub fn said(plan: &Plan) -> BTreeMap<Id, String> {
+pub(crate) fn said(plan: &Plan) -> BTreeMap<Id, String> {
     let say = |verdict: &Verdict| match verdict {
         Verdict::Keep(reasons) => {
             assert!(!reasons.is_empty());
@@ -79,7 +79,7 @@ pub fn said(plan: &Plan) -> BTreeMap<Id, String> {
 }
 
 /// What is left when a plan was carried out.
-pub fn apply(plan: &Plan, history: &[Entry]) -> Vec<Entry> {
+pub(crate) fn apply(plan: &Plan, history: &[Entry]) -> Vec<Entry> {
     let gone = deleted(plan);
     history
         .iter()
@@ -90,7 +90,7 @@ pub fn apply(plan: &Plan, history: &[Entry]) -> Vec<Entry> {
 
 prop_compose! {
     /// Any policy that can be written, weighted towards several keys at once.
-    pub fn specs()(
+    pub(crate) fn specs()(
         counts in proptest::collection::vec(proptest::option::weighted(0.4, 1u32..6), 7),
         within in proptest::option::weighted(0.2, 1u64..2000),
         window in proptest::option::weighted(0.2, 1u64..2000),
@@ -130,7 +130,7 @@ prop_compose! {
 /// One more backup: how long after the one before (steps back are a clock set back), and what
 /// is known of it.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub(crate) struct Step {
     minutes: i64,
     kind: u8,
     link: usize,
@@ -160,7 +160,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 prop_compose! {
     /// Any history: chains, forks, twins, holds, locks, failures, gaps, wrong clocks.
-    pub fn histories()(steps in steps(), start in 0u64..(2 * 366 * 24 * 60)) -> Vec<Entry> {
+    pub(crate) fn histories()(steps in steps(), start in 0u64..(2 * 366 * 24 * 60)) -> Vec<Entry> {
         let mut time = at("2024-12-01T00:00:00Z") + Duration::from_secs(start * 60);
         let mut sequence = 0;
         let mut history: Vec<Entry> = Vec::new();
@@ -202,7 +202,7 @@ prop_compose! {
 
 prop_compose! {
     /// Any history and a clock: right, behind or ahead of it by up to ten years.
-    pub fn cases()(
+    pub(crate) fn cases()(
         history in histories(),
         spec in specs(),
         hours in prop_oneof![
@@ -220,7 +220,7 @@ prop_compose! {
 }
 
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     pub history: Vec<Entry>,
     pub spec: PolicySpec,
     pub now: SystemTime,
@@ -228,22 +228,22 @@ pub struct Case {
 }
 
 impl Case {
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         match self.max_run {
             Some(max_run) => open().incrementals(true).max_run(max_run),
             None => open(),
         }
     }
 
-    pub fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         self.plan_of(&self.history)
     }
 
-    pub fn plan_of(&self, history: &[Entry]) -> Plan {
+    pub(crate) fn plan_of(&self, history: &[Entry]) -> Plan {
         decide(&self.policy(), history, self.now, &self.limits())
     }
 
-    pub fn policy(&self) -> std::sync::Arc<dyn RetentionPolicy> {
+    pub(crate) fn policy(&self) -> std::sync::Arc<dyn RetentionPolicy> {
         self.spec.build().unwrap()
     }
 }

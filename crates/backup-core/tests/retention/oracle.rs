@@ -11,7 +11,7 @@ use jiff::{Timestamp, ToSpan, Unit};
 const SKEW: Duration = Duration::from_secs(300);
 
 /// For every entry, by position: `incomplete`, `delete`, `deferred`, or its sorted reasons.
-pub fn verdicts(
+pub(crate) fn verdicts(
     spec: &PolicySpec,
     history: &[Entry],
     now: SystemTime,
@@ -226,7 +226,7 @@ fn policy(
 }
 
 /// The name of a bucket; names sort by time.
-pub fn bucket(zone: &TimeZone, period: &str, time: SystemTime) -> String {
+pub(crate) fn bucket(zone: &TimeZone, period: &str, time: SystemTime) -> String {
     let zoned = Timestamp::try_from(time).unwrap().to_zoned(zone.clone());
     match period {
         // Wall clock, and the offset, which tells the two hours of an autumn night apart; the

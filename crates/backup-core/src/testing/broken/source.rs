@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures::StreamExt;
 
-use super::{assert_each_case_can_fail, panics_async};
+use super::{assert_each_case_can_fail, panics_live};
 use crate::testing::faults::{Fault, FaultySource};
 use crate::testing::noise;
 use crate::testing::source::{self, SourceFixture};
@@ -261,7 +261,7 @@ fn each_case_fails_on_a_broken_source() {
             .iter()
             .map(|flaw| Fixture(Broken::new(*flaw)));
         broken
-            .map(|fixture| panics_async(run(case, &fixture)))
+            .map(|fixture| panics_live(run(case, &fixture)))
             .collect()
     });
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::{assert_each_case_can_fail, panics_async};
+use super::{assert_each_case_can_fail, panics_live};
 use crate::testing::noise;
 use crate::testing::source::SourceFixture;
 use crate::testing::target::{self, TargetFixture};
@@ -41,7 +41,6 @@ use Flaw::*;
 
 #[derive(Clone)]
 struct Fixture {
-    flaw: Flaw,
     target: Arc<TestTarget>,
 }
 
@@ -55,7 +54,6 @@ impl Fixture {
             told: AtomicBool::new(false),
         };
         Self {
-            flaw,
             target: Arc::new(target),
         }
     }
@@ -265,7 +263,7 @@ fn each_case_fails_on_a_broken_target() {
     assert_each_case_can_fail(CASES, &files, |case| {
         let broken = flaws_for(case).iter().map(|flaw| Fixture::new(*flaw));
         broken
-            .map(|fixture| panics_async(run(case, &fixture)))
+            .map(|fixture| panics_live(run(case, &fixture)))
             .collect()
     });
 }

@@ -30,6 +30,8 @@ use crate::{ByteStream, Error, ErrorKind, Result};
 mod crash;
 mod sink;
 mod source;
+#[cfg(test)]
+mod tests;
 mod transform;
 
 pub use crash::{Crash, CrashSink};

@@ -148,10 +148,10 @@ pub fn it_holds_no_more_than_it_declares(fixture: &TransformFixture) {
     assert!(larger < 256 << 20, "{larger} bytes are no bound");
     let len = 2 * larger + (16 << 20);
 
-    let (plain, pulled) = Metered::new(Box::new(Noise { left: len, seed: 0 }));
+    let (plain, pulled) = Metered::over(Box::new(Noise { left: len, seed: 0 }));
     let coded = encoder.encode(plain, &Coding::new(1)).expect("encode");
     let coded = Ahead::new(coded, pulled, declared(&**encoder), "encode");
-    let (coded, pulled) = Metered::new(Box::new(coded));
+    let (coded, pulled) = Metered::over(Box::new(coded));
     let plain = decoder.decode(coded, &Coding::new(1)).expect("decode");
     let mut plain = Ahead::new(plain, pulled, declared(&**decoder), "decode");
     let back = io::copy(&mut plain, &mut io::sink()).expect("the plain bytes");
@@ -180,7 +180,7 @@ impl Read for Noise {
 struct Metered(Reader, Arc<AtomicU64>);
 
 impl Metered {
-    fn new(inner: Reader) -> (Reader, Arc<AtomicU64>) {
+    fn over(inner: Reader) -> (Reader, Arc<AtomicU64>) {
         let pulled = Arc::new(AtomicU64::new(0));
         (Box::new(Self(inner, Arc::clone(&pulled))), pulled)
     }
