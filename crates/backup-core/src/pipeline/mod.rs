@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::transform::Stage;
+use crate::transform::{self, Stage};
 use crate::{Error, ErrorKind, Result, Signer, Transform, Verifier};
 
 pub(crate) mod decode;
@@ -201,10 +201,12 @@ impl Pipeline {
             .flatten()
     }
 
-    /// The stages named in a manifest, in the order in which they were applied. One that this
-    /// pipeline does not have is `Unsupported`.
+    /// The stages named in a manifest that changed the bytes, in the order in which they were
+    /// applied. One that this pipeline does not have is `Unsupported`.
     pub(crate) fn stages_named(&self, ids: &[String]) -> Result<Vec<Arc<dyn Transform>>> {
         ids.iter()
+            // To read what was signed nobody needs a signer.
+            .filter(|id| *id != transform::SIGN)
             .map(|id| {
                 let mut known = self.stages().chain(&self.readers);
                 known

@@ -42,6 +42,9 @@ pub use self::sign::Sign;
 #[cfg(feature = "zstd")]
 pub use self::zstd::Zstd;
 
+/// The id of the stage that signs parts. It leaves the bytes alone.
+pub(crate) const SIGN: &str = "sign";
+
 /// What a stage reads from and hands on.
 pub type Reader = Box<dyn Read + Send>;
 

@@ -33,7 +33,7 @@ impl Sign {
 
 impl Transform for Sign {
     fn id(&self) -> &str {
-        "sign"
+        super::SIGN
     }
 
     fn suffix(&self) -> &str {

@@ -1,0 +1,76 @@
+//! Any objects under any names: history, verify, restore and prune end with an answer.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use backup_core::retention::KeepLast;
+use backup_core::transform::{Gzip, Zstd};
+use backup_core::{
+    ByteStream, Id, Job, Key, MemorySink, MemorySource, MemoryTarget, Pipeline, PruneOptions,
+    PutOptions, RestoreRequest, RunOptions, Sink,
+};
+use futures::StreamExt;
+use tokio::runtime::{Builder, Runtime};
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_all().build().expect("runtime"));
+
+/// Names that a reader looks at, and one that it should not.
+const NAMES: [&str; 16] = [
+    "20261121T020000Z-1a2b3c4d/manifest.json",
+    "20261121T020000Z-1a2b3c4d/SHA256SUMS",
+    "20261121T020000Z-1a2b3c4d/RESTORE.md",
+    "20261121T020000Z-1a2b3c4d/copy.json",
+    "20261121T020000Z-1a2b3c4d/a",
+    "20261121T020000Z-1a2b3c4d/a.zst",
+    "20261121T020000Z-1a2b3c4d/a.001",
+    "20261122T020000Z-5e6f7a8b/manifest.json",
+    "20261122T020000Z-5e6f7a8b/manifest.json.minisig",
+    "20261122T020000Z-5e6f7a8b/SHA256SUMS",
+    "20261122T020000Z-5e6f7a8b/a.gz",
+    "attestations/20261121T020000Z-1a2b3c4d/20261121T030000Z-hold-00000000.json",
+    "attestations/20261121T020000Z-1a2b3c4d/20261121T040000Z-verified-00000000.json",
+    "prunes/20261121T030000Z-00000000.json",
+    "prunes/20261121T040000Z-00000000.json",
+    "stranger/manifest.json",
+];
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    RUNTIME.block_on(async {
+        let sink = MemorySink::new();
+        fill(&sink, bytes).await;
+        let pipeline = Pipeline::unencrypted().reads(Zstd::level(1)).reads(Gzip::level(1));
+        let job = Job::builder("job")
+            .source(MemorySource::new([("a", "new")]))
+            .pipeline(pipeline)
+            .sink("memory", sink.clone())
+            .retention(KeepLast::new(1).expect("one"))
+            .build()
+            .expect("a job");
+        if let Ok(history) = job.history().await {
+            let ids: Vec<Id> = history.backups.iter().map(|b| b.manifest.id.clone()).collect();
+            drop(job.find("latest").await);
+            for id in ids {
+                drop(job.verify(&id, None).await);
+                let target = MemoryTarget::of_kind("memory");
+                drop(job.restore(&id, &target, RestoreRequest::default()).await);
+            }
+        }
+        drop(job.prune(&PruneOptions::default()).await);
+        drop(job.run(RunOptions::default()).await);
+        drop(job.history().await);
+    });
+});
+
+/// `name length_low length_high bytes`, again and again.
+async fn fill(sink: &MemorySink, mut bytes: &[u8]) {
+    while let [name, low, high, rest @ ..] = bytes {
+        let len = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
+        let name = NAMES[usize::from(*name) % NAMES.len()];
+        let key = Key::parse(format!("job/{name}")).expect("a key");
+        let (object, after) = rest.split_at(len);
+        let data = ByteStream::from_bytes(object.to_vec());
+        drop(sink.put(&key, data, &PutOptions::default()).await);
+        bytes = after;
+    }
+}
