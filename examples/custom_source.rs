@@ -1,6 +1,6 @@
 //! A plugin of your own, whole: backs up a journal, which is complete when its last line is `END`.
 use lifebelt::*;
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, io, path::PathBuf};
 
 #[derive(Debug)]
 struct Journal(PathBuf);
@@ -64,14 +64,14 @@ struct Fixture(tempfile::TempDir);
 #[cfg(test)]
 #[async_trait]
 impl testing::source::SourceFixture for Fixture {
-    fn source(&self) -> Arc<dyn Source> {
-        Arc::new(journal(&self.0, "END\n").unwrap())
+    fn source(&self) -> std::sync::Arc<dyn Source> {
+        std::sync::Arc::new(journal(&self.0, "END\n").unwrap())
     }
     async fn seed(&self) -> String {
         "7 anvils, 400,000 times".into()
     }
-    async fn break_midway(&self) -> Arc<dyn Source> {
-        Arc::new(journal(&self.0, "7 anv").unwrap())
+    async fn break_midway(&self) -> std::sync::Arc<dyn Source> {
+        std::sync::Arc::new(journal(&self.0, "7 anv").unwrap())
     }
     async fn leftovers(&self) -> Vec<String> {
         Vec::new()

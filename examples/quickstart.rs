@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lifebelt::files::{Files, Folder};
@@ -90,7 +90,9 @@ struct Progress(AtomicU64);
 impl Observer for Progress {
     fn event(&self, event: &Event<'_>) {
         match event {
-            Event::PartStarted { .. } => self.0.store(0, Ordering::Relaxed),
+            Event::PartStarted { .. } | Event::Verified { .. } => {
+                self.0.store(0, Ordering::Relaxed)
+            }
             Event::Progress { plain, .. } if io::stderr().is_terminal() => {
                 let bytes = self.0.fetch_add(*plain, Ordering::Relaxed) + plain;
                 eprint!("\r{} \r", mib(bytes));
@@ -153,25 +155,23 @@ fn same_bytes(a: &Path, b: &Path) -> io::Result<bool> {
     }
 }
 
-/// The commands of a stored `RESTORE.md`, after what sets its variables.
+/// How a stored `RESTORE.md` is run, after what sets its variables, and what it runs.
 fn print_commands(backup: &Path, temp: &Path) -> io::Result<()> {
-    let at = |name: &str| -> PathBuf { temp.join(name) };
+    let at = |name: &str| temp.join(name).display().to_string();
+    println!("cd {} && mkdir {}", backup.display(), at("by-hand"));
+    println!("export PUBLIC_KEY={}", at("minisign.pub"));
     println!(
-        "cd {} && mkdir {}",
-        backup.display(),
-        at("by-hand").display()
+        "export IDENTITY={} TARGET={}",
+        at("identity.txt"),
+        at("by-hand")
     );
-    println!("export PUBLIC_KEY={}", at("minisign.pub").display());
-    println!("export IDENTITY={}", at("identity.txt").display());
-    println!("export TARGET={}", at("by-hand").display());
-    let mut command = false;
+    let mut commands = false;
     for line in fs::read_to_string(backup.join("RESTORE.md"))?.lines() {
         match line {
-            "```sh" => command = true,
-            "```" => command = false,
-            // A terminal that leaves at the first mistake helps nobody, and the rest is set.
-            _ if line.starts_with("set -eu") || line.starts_with(": ") => {}
-            _ if command => println!("{line}"),
+            "```sh" => commands = true,
+            "```" => commands = false,
+            _ if commands => println!("    {line}"),
+            _ if line.starts_with("    ") => println!("{}\n\nwhich runs", line.trim()),
             _ => {}
         }
     }
