@@ -58,20 +58,22 @@ fn journal(folder: &tempfile::TempDir, end: &str) -> io::Result<Journal> {
 }
 
 #[cfg(test)]
-testing::source!(kit, async { Fixture(tempfile::tempdir().unwrap()) });
+testing::source!(kit, async {
+    Fixture(tempfile::tempdir().expect("a folder"))
+});
 #[cfg(test)]
 struct Fixture(tempfile::TempDir);
 #[cfg(test)]
 #[async_trait]
 impl testing::source::SourceFixture for Fixture {
     fn source(&self) -> std::sync::Arc<dyn Source> {
-        std::sync::Arc::new(journal(&self.0, "END\n").unwrap())
+        std::sync::std::sync::Arc::new(journal(&self.0, "END\n").expect("a journal"))
     }
     async fn seed(&self) -> String {
         "7 anvils, 400,000 times".into()
     }
     async fn break_midway(&self) -> std::sync::Arc<dyn Source> {
-        std::sync::Arc::new(journal(&self.0, "7 anv").unwrap())
+        std::sync::std::sync::Arc::new(journal(&self.0, "7 anv").expect("a journal"))
     }
     async fn leftovers(&self) -> Vec<String> {
         Vec::new()
