@@ -15,13 +15,6 @@ impl Source for Journal {
         out.write("journal.txt", data).await?;
         Ok(Facts::new().with("path", self.0.display().to_string()))
     }
-    fn restore_steps(&self) -> Vec<RestoreStep> {
-        vec![RestoreStep {
-            part: "journal.txt".into(),
-            what: "write it to a new file".into(),
-            command: StockCommand::new(["cp", "/dev/stdin", "$TARGET"]),
-        }]
-    }
 }
 
 /// The file and its last bytes so far: if its writer died it ends all the same, but not in `END`.
@@ -40,8 +33,8 @@ impl io::Read for Lines {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let job = Job::builder("till").source(journal(&folder, "END\n")?);
+    let folder = folder();
+    let job = Job::builder("till").source(journal(&folder, "END\n"));
     let job = job.pipeline(Pipeline::unencrypted().compress(transform::Zstd::level(3)));
     let job = job.sink("memory", MemorySink::new()).build()?;
     let id = job.run(RunOptions::default()).await?.id;
@@ -52,30 +45,34 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-fn journal(folder: &tempfile::TempDir, end: &str) -> io::Result<Journal> {
-    let path = folder.path().join("journal");
-    fs::write(&path, "7 anvils\n".repeat(400_000) + end).map(|()| Journal(path))
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("room for a folder")
 }
+fn journal(folder: &tempfile::TempDir, end: &str) -> Journal {
+    let path = folder.path().join("journal");
+    fs::write(&path, "7 anvils\n".repeat(400_000) + end).expect("room for a file");
+    Journal(path)
+}
+#[cfg(test)]
+mod tests {
+    use super::{testing::source, *};
+    use std::sync::Arc;
 
-#[cfg(test)]
-testing::source!(kit, async {
-    Fixture(tempfile::tempdir().expect("a folder"))
-});
-#[cfg(test)]
-struct Fixture(tempfile::TempDir);
-#[cfg(test)]
-#[async_trait]
-impl testing::source::SourceFixture for Fixture {
-    fn source(&self) -> std::sync::Arc<dyn Source> {
-        std::sync::std::sync::Arc::new(journal(&self.0, "END\n").expect("a journal"))
-    }
-    async fn seed(&self) -> String {
-        "7 anvils, 400,000 times".into()
-    }
-    async fn break_midway(&self) -> std::sync::Arc<dyn Source> {
-        std::sync::std::sync::Arc::new(journal(&self.0, "7 anv").expect("a journal"))
-    }
-    async fn leftovers(&self) -> Vec<String> {
-        Vec::new()
+    source!(kit, async { Fixture(folder()) });
+    struct Fixture(tempfile::TempDir);
+    #[async_trait]
+    impl source::SourceFixture for Fixture {
+        fn source(&self) -> Arc<dyn Source> {
+            Arc::new(journal(&self.0, "END\n"))
+        }
+        async fn seed(&self) -> String {
+            "7 anvils, 400,000 times".into()
+        }
+        async fn break_midway(&self) -> Arc<dyn Source> {
+            Arc::new(journal(&self.0, "7 anv"))
+        }
+        async fn leftovers(&self) -> Vec<String> {
+            Vec::new()
+        }
     }
 }
