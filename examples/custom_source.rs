@@ -15,6 +15,11 @@ impl Source for Journal {
         out.write("journal.txt", data).await?;
         Ok(Facts::new().with("path", self.0.display().to_string()))
     }
+    fn restore_steps(&self) -> Vec<RestoreStep> {
+        let command = ["cp", "/dev/stdin", "$TARGET"];
+        let write = RestoreStep::new("journal.txt", "write it to a file", command);
+        vec![write]
+    }
 }
 
 /// The file and its last bytes so far: if its writer died it ends all the same, but not in `END`.
@@ -33,7 +38,7 @@ impl io::Read for Lines {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let folder = folder();
+    let folder = tempfile::tempdir()?;
     let job = Job::builder("till").source(journal(&folder, "END\n"));
     let job = job.pipeline(Pipeline::unencrypted().compress(transform::Zstd::level(3)));
     let job = job.sink("memory", MemorySink::new()).build()?;
@@ -45,9 +50,6 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("room for a folder")
-}
 fn journal(folder: &tempfile::TempDir, end: &str) -> Journal {
     let path = folder.path().join("journal");
     fs::write(&path, "7 anvils\n".repeat(400_000) + end).expect("room for a file");
@@ -57,8 +59,7 @@ fn journal(folder: &tempfile::TempDir, end: &str) -> Journal {
 mod tests {
     use super::{testing::source, *};
     use std::sync::Arc;
-
-    source!(kit, async { Fixture(folder()) });
+    source!(kit, async { Fixture(tempfile::tempdir().expect("room")) });
     struct Fixture(tempfile::TempDir);
     #[async_trait]
     impl source::SourceFixture for Fixture {
