@@ -9,11 +9,14 @@ use backup_core::{
     ByteStream, Id, Job, Key, MemorySink, MemorySource, MemoryTarget, Pipeline, PruneOptions,
     PutOptions, RestoreRequest, RunOptions, Sink,
 };
-use futures::StreamExt;
 use tokio::runtime::{Builder, Runtime};
 
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_current_thread().enable_all().build().expect("runtime"));
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime")
+});
 
 /// Names that a reader looks at, and one that it should not.
 const NAMES: [&str; 16] = [
@@ -39,7 +42,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     RUNTIME.block_on(async {
         let sink = MemorySink::new();
         fill(&sink, bytes).await;
-        let pipeline = Pipeline::unencrypted().reads(Zstd::level(1)).reads(Gzip::level(1));
+        let pipeline = Pipeline::unencrypted()
+            .reads(Zstd::level(1))
+            .reads(Gzip::level(1));
         let job = Job::builder("job")
             .source(MemorySource::new([("a", "new")]))
             .pipeline(pipeline)
@@ -48,7 +53,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             .build()
             .expect("a job");
         if let Ok(history) = job.history().await {
-            let ids: Vec<Id> = history.backups.iter().map(|b| b.manifest.id.clone()).collect();
+            let ids: Vec<Id> = history
+                .backups
+                .iter()
+                .map(|b| b.manifest.id.clone())
+                .collect();
             drop(job.find("latest").await);
             for id in ids {
                 drop(job.verify(&id, None).await);

@@ -14,8 +14,13 @@ use backup_core::{
 use store_files::Folder;
 use tokio::runtime::{Builder, Runtime};
 
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime"));
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("runtime")
+});
 
 #[derive(Debug)]
 struct Tar(Vec<u8>);
@@ -27,7 +32,8 @@ impl Source for Tar {
     }
 
     async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
-        out.write("files.tar", ByteStream::from_bytes(self.0.clone())).await?;
+        out.write("files.tar", ByteStream::from_bytes(self.0.clone()))
+            .await?;
         Ok(Facts::new())
     }
 }
@@ -64,13 +70,21 @@ async fn restore(archive: Vec<u8>, target: &Path, strict: bool) -> Result<()> {
         .build()?;
     let id = job.run(RunOptions::default()).await?.id;
     let target = Folder::new(target).refuse_outside_links(strict);
-    job.restore(&id, &target, RestoreRequest::default()).await.map(drop)
+    job.restore(&id, &target, RestoreRequest::default())
+        .await
+        .map(drop)
 }
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     names.sort();
     names
@@ -88,9 +102,12 @@ fn with_checksums(archive: &mut [u8]) {
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         let size = header[124..136].iter().filter(|byte| byte.is_ascii_digit());
         let size = size.fold(0, |size: usize, digit| {
-            size.saturating_mul(8).saturating_add(usize::from(digit - b'0'))
+            size.saturating_mul(8)
+                .saturating_add(usize::from(digit - b'0'))
         });
-        at = at.saturating_add(512).saturating_add(size.div_ceil(512).saturating_mul(512));
+        at = at
+            .saturating_add(512)
+            .saturating_add(size.div_ceil(512).saturating_mul(512));
         if at > archive.len() {
             return;
         }

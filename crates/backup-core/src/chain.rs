@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, Listed};
 use crate::digest::Digest;
-use crate::{Id, record::PruneRecord};
+use crate::{ErrorKind, Id, record::PruneRecord};
 
 /// The newest backup that somebody saw: kept outside the sinks, so that a sink that shows less
 /// than it did can be caught.
@@ -57,6 +57,8 @@ pub enum Finding {
         sink: String,
         /// The backup, if it is a manifest.
         id: Option<Id>,
+        /// `Corrupt`, or `Unsupported` for what a newer version wrote.
+        kind: ErrorKind,
         /// One line.
         problem: String,
     },

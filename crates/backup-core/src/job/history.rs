@@ -32,12 +32,19 @@ impl History {
     /// trusted. A rolled-back newest one counts if its id is wanted.
     fn damage(&self, wanted: impl Fn(&Id) -> bool) -> Option<Error> {
         let intact = |id: &Id| self.backups.iter().any(|b| b.manifest.id == *id);
-        let finding = self.findings.iter().find(|finding| match finding {
-            Finding::Unreadable { id: Some(id), .. } => wanted(id) && !intact(id),
-            Finding::RolledBack { remembered, .. } => wanted(&remembered.id),
-            _ => false,
-        })?;
-        Some(Error::new(ErrorKind::Corrupt, finding.to_string()))
+        self.findings.iter().find_map(|finding| {
+            let kind = match finding {
+                Finding::Unreadable { id, kind, .. } => {
+                    id.as_ref().filter(|id| wanted(id) && !intact(id))?;
+                    *kind
+                }
+                Finding::RolledBack { remembered, .. } if wanted(&remembered.id) => {
+                    ErrorKind::Corrupt
+                }
+                _ => return None,
+            };
+            Some(Error::new(kind, finding.to_string()))
+        })
     }
 }
 
@@ -96,6 +103,7 @@ impl Job {
                 .map(|(id, error)| (Some(id.clone()), error));
             let problems = damaged.chain(catalog.problems.iter().map(|error| (None, error)));
             findings.extend(problems.map(|(id, error)| Finding::Unreadable {
+                kind: error.kind(),
                 sink: sink.clone(),
                 id,
                 problem: error.chain(),
