@@ -7,10 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use backup_core::{
-    ByteStream, Facts, Job, MemorySink, PartWriter, Pipeline, Request, RestoreRequest, Result,
-    RunOptions, Source, async_trait,
-};
+use backup_core::ByteStream;
 use store_files::Folder;
 use tokio::runtime::{Builder, Runtime};
 
@@ -21,22 +18,6 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .build()
         .expect("runtime")
 });
-
-#[derive(Debug)]
-struct Tar(Vec<u8>);
-
-#[async_trait]
-impl Source for Tar {
-    fn kind(&self) -> &str {
-        "files"
-    }
-
-    async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
-        out.write("files.tar", ByteStream::from_bytes(self.0.clone()))
-            .await?;
-        Ok(Facts::new())
-    }
-}
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((choice, archive)) = bytes.split_first() else {
@@ -53,7 +34,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let (target, canary) = (folder.path().join("a/target"), folder.path().join("canary"));
     fs::create_dir(folder.path().join("a")).expect("a folder");
     fs::write(&canary, "alive").expect("a file");
-    let restored = RUNTIME.block_on(restore(archive, &target, choice & 4 == 0));
+    let restored = RUNTIME.block_on(
+        Folder::new(&target)
+            .refuse_outside_links(choice & 4 == 0)
+            .unpack(ByteStream::from_bytes(archive), false),
+    );
 
     assert_eq!(names(folder.path()), ["a", "canary"]);
     assert_eq!(fs::read(&canary).expect("a file"), b"alive");
@@ -61,19 +46,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let expected: &[&str] = if restored.is_ok() { &["target"] } else { &[] };
     assert_eq!(names(&folder.path().join("a")), expected, "{restored:?}");
 });
-
-async fn restore(archive: Vec<u8>, target: &Path, strict: bool) -> Result<()> {
-    let job = Job::builder("job")
-        .source(Tar(archive))
-        .pipeline(Pipeline::unencrypted())
-        .sink("memory", MemorySink::new())
-        .build()?;
-    let id = job.run(RunOptions::default()).await?.id;
-    let target = Folder::new(target).refuse_outside_links(strict);
-    job.restore(&id, &target, RestoreRequest::default())
-        .await
-        .map(drop)
-}
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
