@@ -37,7 +37,7 @@ lifebelt_binary() {
         printf '%s\n' "$LIFEBELT_BIN"
         return
     fi
-    need cargo 'install Rust from https://rustup.rs'
+    need cargo 'install Rust with rustup'
     (cd "$root" && cargo build --quiet --release --locked -p backup-cli --bin lifebelt) >&2
     printf '%s\n' "$CARGO_TARGET_DIR/release/lifebelt"
 }

@@ -33,7 +33,8 @@ pub(crate) struct Cli {
         long,
         global = true,
         value_name = "FILE",
-        env = "LIFEBELT_CONFIG"
+        env = "LIFEBELT_CONFIG",
+        help_heading = "With every verb"
     )]
     pub(crate) config: Option<PathBuf>,
 
@@ -46,6 +47,7 @@ pub(crate) struct Cli {
 
 /// How much is said, and in which form.
 #[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "With every verb")]
 pub(crate) struct Output {
     /// Print results as JSON, and no progress
     #[arg(long, global = true)]

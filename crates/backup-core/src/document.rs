@@ -98,7 +98,7 @@ pub(crate) async fn check_signature(
         .map_err(|e| corrupt(format!("`{key}` does not fit `{beside}`")).with_source(e))?;
     if signed != comment {
         return Err(corrupt(format!(
-            "`{beside}` is the signature of something else: its comment is {signed:?}, not {comment:?}"
+            "`{key}`: `{beside}` is the signature of something else: its comment is {signed:?}, not {comment:?}"
         )));
     }
     Ok(())

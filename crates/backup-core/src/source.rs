@@ -65,6 +65,21 @@ pub struct RestoreStep {
     pub command: StockCommand,
 }
 
+impl RestoreStep {
+    /// A step that gives the plain bytes of `part` to the program `argv`.
+    pub fn new(
+        part: impl Into<String>,
+        what: impl Into<String>,
+        argv: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self {
+            part: part.into(),
+            what: what.into(),
+            command: StockCommand::new(argv),
+        }
+    }
+}
+
 /// What a run asks of a source.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

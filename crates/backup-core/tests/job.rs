@@ -1,5 +1,7 @@
 //! A job from end to end, in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use backup_core::transform::{Age, Zstd, age_keygen};
 use backup_core::*;
 use std::time::SystemTime;

@@ -198,7 +198,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[jobs.orders]",
         "[jobs.\"../etc\"]",
-        "lifebelt.toml:14: jobs.\"../etc\": name \"../etc\" must not begin with a dot",
+        "lifebelt.toml:14: jobs.\"../etc\": name \"../etc\" must not begin with a dot or a dash",
     ),
     (
         "source = { type = \"files\", path = \"/srv/orders\" }\n",

@@ -17,9 +17,10 @@
 //!     Ok(Entry::new(backup_core::Id::new(time)?, day, time))
 //! }).collect::<backup_core::Result<Vec<_>>>()?;
 //!
-//! let plan = decide(&policy, &history, noon, &Limits::default());
+//! // More than a fifth of all at once must be allowed by somebody who has read the plan.
+//! let plan = decide(&policy, &history, noon, &Limits::default().max_deletes(3));
 //! assert_eq!(plan.entries.len(), 5);
-//! assert_eq!(plan.deletable()?.len(), 2);
+//! assert_eq!(plan.deletable()?.len(), 3);
 //! assert_eq!(plan.entries[0].reasons()[1].to_string(), "daily 1/2");
 //! # Ok(())
 //! # }

@@ -40,7 +40,8 @@ pub(super) fn damage(what: &str, error: io::Error) -> Error {
     .with_source(error)
 }
 
-/// A reader that is opened at its first read, on the thread that reads.
+/// A reader that is opened at its first read, on the thread that reads, and that goes on to fail
+/// once it failed: some codecs take up after an error as if they had come to the end.
 pub(super) fn lazy(open: impl FnOnce() -> Result<Reader> + Send + 'static) -> Reader {
     Box::new(Lazy::Closed(Some(Box::new(open))))
 }
@@ -67,7 +68,11 @@ impl Read for Lazy {
             }
         }
         match self {
-            Self::Open(reader) => reader.read(buffer),
+            Self::Open(reader) => reader.read(buffer).map_err(|error| {
+                let error = Error::from(error);
+                *self = Self::Failed(error.duplicate());
+                error.into()
+            }),
             Self::Failed(error) => Err(error.duplicate().into()),
             Self::Closed(_) => {
                 Err(Error::new(ErrorKind::Other, "this stream panicked when it was opened").into())

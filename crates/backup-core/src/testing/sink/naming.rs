@@ -14,7 +14,7 @@ pub async fn keys_keep_their_spelling(fixture: &SinkFixture) {
         "a-Z_0.9+x/B",
         "a-Z_0.9+x/b+",
         "a-Z_0.9+x/b.",
-        "a-Z_0.9+x/-",
+        "a-Z_0.9+x/+",
         "a-Z_0.9+x/_",
         "a-Z_0.9+x/20261121T020000Z-1a2b3c4d",
         deep.as_str(),
