@@ -6,14 +6,17 @@ use std::sync::LazyLock;
 use backup_core::retention::KeepLast;
 use backup_core::transform::{Gzip, Zstd};
 use backup_core::{
-    ByteStream, Id, Job, Key, MemorySink, MemorySource, MemoryTarget, Pipeline, PruneOptions,
+    ByteStream, Job, Key, MemorySink, MemorySource, MemoryTarget, Pipeline, PruneOptions,
     PutOptions, RestoreRequest, RunOptions, Sink,
 };
-use futures::StreamExt;
 use tokio::runtime::{Builder, Runtime};
 
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_current_thread().enable_all().build().expect("runtime"));
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime")
+});
 
 /// Names that a reader looks at, and one that it should not.
 const NAMES: [&str; 16] = [
@@ -36,31 +39,59 @@ const NAMES: [&str; 16] = [
 ];
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Some((choice, bytes)) = bytes.split_first() else {
+        return;
+    };
     RUNTIME.block_on(async {
         let sink = MemorySink::new();
         fill(&sink, bytes).await;
-        let pipeline = Pipeline::unencrypted().reads(Zstd::level(1)).reads(Gzip::level(1));
-        let job = Job::builder("job")
-            .source(MemorySource::new([("a", "new")]))
-            .pipeline(pipeline)
-            .sink("memory", sink.clone())
-            .retention(KeepLast::new(1).expect("one"))
-            .build()
-            .expect("a job");
-        if let Ok(history) = job.history().await {
-            let ids: Vec<Id> = history.backups.iter().map(|b| b.manifest.id.clone()).collect();
-            drop(job.find("latest").await);
-            for id in ids {
-                drop(job.verify(&id, None).await);
-                let target = MemoryTarget::of_kind("memory");
-                drop(job.restore(&id, &target, RestoreRequest::default()).await);
-            }
-        }
-        drop(job.prune(&PruneOptions::default()).await);
-        drop(job.run(RunOptions::default()).await);
-        drop(job.history().await);
+        look(&job(sink), *choice).await;
     });
 });
+
+fn job(sink: MemorySink) -> Job {
+    let pipeline = Pipeline::unencrypted()
+        .reads(Zstd::level(1))
+        .reads(Gzip::level(1));
+    Job::builder("job")
+        .source(MemorySource::new([("a", "new")]))
+        .pipeline(pipeline)
+        .sink("memory", sink)
+        .retention(KeepLast::new(1).expect("one"))
+        .build()
+        .expect("a job")
+}
+
+/// Always the history, and sometimes what takes longer.
+async fn look(job: &Job, choice: u8) {
+    let Ok(history) = job.history().await else {
+        return;
+    };
+    drop(job.find("latest").await);
+    let ids = history.backups.iter().map(|b| &b.manifest.id);
+    match choice % 16 {
+        0 => {
+            for id in ids {
+                drop(job.verify(id, None).await);
+            }
+        }
+        1 => {
+            for id in ids {
+                let target = MemoryTarget::new();
+                drop(job.restore(id, &target, RestoreRequest::default()).await);
+            }
+        }
+        2 => {
+            drop(job.prune(&PruneOptions::default()).await);
+            drop(job.history().await);
+        }
+        3 => {
+            drop(job.run(RunOptions::default()).await);
+            drop(job.history().await);
+        }
+        _ => drop(job.plan_prune(&PruneOptions::default()).await),
+    }
+}
 
 /// `name length_low length_high bytes`, again and again.
 async fn fill(sink: &MemorySink, mut bytes: &[u8]) {

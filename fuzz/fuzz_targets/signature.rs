@@ -29,7 +29,10 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
     }
     if let Ok(key) = text.parse::<PublicKey>() {
-        assert_eq!(key.to_text().parse::<PublicKey>().expect("its own text"), key);
+        assert_eq!(
+            key.to_text().parse::<PublicKey>().expect("its own text"),
+            key
+        );
         assert!(TrustedKeys::new([key]).verify(MESSAGE, good).is_err());
     }
     // A passphrase would take half a second of scrypt, whose cost the file names.

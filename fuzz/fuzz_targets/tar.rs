@@ -7,30 +7,17 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use backup_core::{
-    ByteStream, Facts, Job, MemorySink, PartWriter, Pipeline, Request, RestoreRequest, Result,
-    RunOptions, Source, async_trait,
-};
+use backup_core::ByteStream;
 use store_files::Folder;
 use tokio::runtime::{Builder, Runtime};
 
-static RUNTIME: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime"));
-
-#[derive(Debug)]
-struct Tar(Vec<u8>);
-
-#[async_trait]
-impl Source for Tar {
-    fn kind(&self) -> &str {
-        "files"
-    }
-
-    async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
-        out.write("files.tar", ByteStream::from_bytes(self.0.clone())).await?;
-        Ok(Facts::new())
-    }
-}
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("runtime")
+});
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((choice, archive)) = bytes.split_first() else {
@@ -47,7 +34,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let (target, canary) = (folder.path().join("a/target"), folder.path().join("canary"));
     fs::create_dir(folder.path().join("a")).expect("a folder");
     fs::write(&canary, "alive").expect("a file");
-    let restored = RUNTIME.block_on(restore(archive, &target, choice & 4 == 0));
+    let restored = RUNTIME.block_on(
+        Folder::new(&target)
+            .refuse_outside_links(choice & 4 == 0)
+            .unpack(ByteStream::from_bytes(archive), false),
+    );
 
     assert_eq!(names(folder.path()), ["a", "canary"]);
     assert_eq!(fs::read(&canary).expect("a file"), b"alive");
@@ -56,21 +47,16 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     assert_eq!(names(&folder.path().join("a")), expected, "{restored:?}");
 });
 
-async fn restore(archive: Vec<u8>, target: &Path, strict: bool) -> Result<()> {
-    let job = Job::builder("job")
-        .source(Tar(archive))
-        .pipeline(Pipeline::unencrypted())
-        .sink("memory", MemorySink::new())
-        .build()?;
-    let id = job.run(RunOptions::default()).await?.id;
-    let target = Folder::new(target).refuse_outside_links(strict);
-    job.restore(&id, &target, RestoreRequest::default()).await.map(drop)
-}
-
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     names.sort();
     names
@@ -88,9 +74,12 @@ fn with_checksums(archive: &mut [u8]) {
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         let size = header[124..136].iter().filter(|byte| byte.is_ascii_digit());
         let size = size.fold(0, |size: usize, digit| {
-            size.saturating_mul(8).saturating_add(usize::from(digit - b'0'))
+            size.saturating_mul(8)
+                .saturating_add(usize::from(digit - b'0'))
         });
-        at = at.saturating_add(512).saturating_add(size.div_ceil(512).saturating_mul(512));
+        at = at
+            .saturating_add(512)
+            .saturating_add(size.div_ceil(512).saturating_mul(512));
         if at > archive.len() {
             return;
         }

@@ -40,7 +40,9 @@ impl Target for Folder {
 }
 
 impl Folder {
-    async fn unpack(&self, data: ByteStream, replace: bool) -> Result<()> {
+    /// A restore without a backup, for the fuzz target.
+    #[doc(hidden)]
+    pub async fn unpack(&self, data: ByteStream, replace: bool) -> Result<()> {
         let folder = self.clone();
         let old = data
             .consume(move |data, publication| folder.unpack_blocking(data, publication, replace))
