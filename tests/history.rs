@@ -4,10 +4,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use backup_core::retention::KeepLast;
 use backup_core::{
-    ErrorKind, Finding, Job, MemorySource, MemoryTarget, PruneOptions, RestoreRequest, RunOptions,
+    ErrorKind, Finding, Job, MemorySource, MemoryTarget, PruneOptions, RestoreRequest, Result,
+    RunOptions, TrustedKeys, Verifier,
 };
 use lifebelt_tests::{Keys, job};
 
@@ -178,4 +180,49 @@ async fn a_second_run_on_one_host_is_kept_off() {
     assert_eq!(error.kind(), ErrorKind::Locked);
     drop(held);
     three.job.run(RunOptions::default()).await.unwrap();
+}
+
+/// Vouches as `TrustedKeys` does, and lets another process get ahead while it does so.
+struct Meanwhile {
+    keys: TrustedKeys,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl Verifier for Meanwhile {
+    fn verify(&self, message: &[u8], signature: &str) -> Result<String> {
+        if let Some(then) = self.then.lock().unwrap().take() {
+            then();
+        }
+        self.keys.verify(message, signature)
+    }
+}
+
+#[tokio::test]
+async fn what_another_process_commits_during_a_listing_is_no_rollback() {
+    // A reader that listed before a commit and asked for the remembered head after it reported a
+    // rolled-back sink.
+    let keys = Keys::new();
+    let three = three(&keys).await;
+    let head = three.folder.path().join("state/orders/head.json");
+    let ahead = fs::read_to_string(&head)
+        .unwrap()
+        .replace("\"sequence\":3", "\"sequence\":4");
+    let meanwhile = Meanwhile {
+        keys: TrustedKeys::new([keys.signing.public()]),
+        then: Mutex::new(Some(Box::new(move || fs::write(head, ahead).unwrap()))),
+    };
+    let reader = job("orders", &keys, &three.folder.path().join("sink"))
+        .pipeline(keys.pipeline().trust(meanwhile))
+        .state_dir(three.folder.path().join("state"))
+        .build()
+        .unwrap();
+    assert_eq!(reader.history().await.unwrap().findings, []);
+    // The head that was remembered meanwhile counts from the next listing on.
+    assert_eq!(reader.history().await.unwrap().findings.len(), 1);
 }

@@ -78,6 +78,9 @@ impl Job {
     /// Lists every backup. A sink that does not answer is told, and fails the call only if no
     /// other is left.
     pub async fn history(&self) -> Result<History> {
+        // Before the listing: what is remembered by then was there when the listing began, whatever
+        // another process commits meanwhile.
+        let remembered = self.remembered();
         let (catalogs, unreachable) = self.catalogs().await;
         if catalogs.is_empty() {
             let reasons: Vec<String> = unreachable
@@ -93,7 +96,6 @@ impl Job {
                 ),
             ));
         }
-        let remembered = self.remembered();
         let chain = Chain::of(catalogs.iter().map(|(_, catalog)| catalog));
         let mut findings = chain.findings(remembered.as_ref());
         for (sink, catalog) in &catalogs {

@@ -109,6 +109,8 @@ impl Job {
         if let Some(name) = only {
             self.sink(name)?;
         }
+        // Before the listing, as in `history`.
+        let remembered = self.remembered();
         let (catalogs, unreachable) = self.catalogs().await;
         let wanted = |name: &str| only.is_none_or(|only| only == name);
         if let Some((sink, error)) = unreachable.into_iter().find(|(name, _)| wanted(name)) {
@@ -116,7 +118,6 @@ impl Job {
                 "sink `{sink}` cannot be listed: nothing is deleted"
             )));
         }
-        let remembered = self.remembered();
         let findings = Chain::of(catalogs.iter().map(|(_, c)| c)).findings(remembered.as_ref());
         let rolled_back = findings
             .iter()
