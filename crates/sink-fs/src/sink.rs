@@ -129,7 +129,7 @@ impl FsSink {
             move || {
                 let removed = Folder::open_root(&root.path).and_then(|root| root.remove(&key));
                 if let Err(error) = removed {
-                    tracing::warn!(sink = %root, %key, %error, "an abandoned object stays behind");
+                    tracing::info!(sink = %root, %key, %error, "an abandoned object stays for the next sweep");
                 }
             }
         };
