@@ -7,8 +7,10 @@ use std::path::Path;
 
 use backup_core::retention::KeepLast;
 use backup_core::{
-    ErrorKind, Finding, Job, MemorySource, MemoryTarget, PruneOptions, RestoreRequest, RunOptions,
+    ByteStream, ErrorKind, Finding, Job, Key, MemorySink, MemorySource, MemoryTarget, Pipeline,
+    PruneOptions, PutOptions, RestoreRequest, RunOptions, Sink,
 };
+use futures::TryStreamExt;
 use lifebelt_tests::{Keys, job};
 
 struct Three {
@@ -178,4 +180,33 @@ async fn a_second_run_on_one_host_is_kept_off() {
     assert_eq!(error.kind(), ErrorKind::Locked);
     drop(held);
     three.job.run(RunOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forged_last_number_stops_a_run_before_it_stores_anything() {
+    // Found beside a fuzz target: a prune record that claims every number made the next backup
+    // number 0, which was committed and which no reader takes for a backup.
+    let sink = MemorySink::new();
+    let key = Key::parse("orders/prunes/20261121T030000Z-00000000.json").unwrap();
+    let record = format!(
+        r#"{{"format":1,"time":"2026-11-21T03:00:00Z","deleted":[],"earlier":[[1,{}]]}}"#,
+        u64::MAX
+    );
+    let data = ByteStream::from_bytes(record);
+    sink.put(&key, data, &PutOptions::default()).await.unwrap();
+    let job = Job::builder("orders")
+        .pipeline(Pipeline::unencrypted())
+        .source(MemorySource::new([("rows.csv", "1,anvil\n")]))
+        .sink("memory", sink.clone())
+        .build()
+        .unwrap();
+    let error = job.run(RunOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(
+        error.chain().contains("18446744073709551615"),
+        "{}",
+        error.chain()
+    );
+    let objects: Vec<_> = sink.list(None).try_collect().await.unwrap();
+    assert_eq!(objects.len(), 1);
 }
