@@ -8,9 +8,10 @@ use std::sync::Mutex;
 
 use backup_core::retention::KeepLast;
 use backup_core::{
-    ErrorKind, Finding, Job, MemorySource, MemoryTarget, PruneOptions, RestoreRequest, Result,
-    RunOptions, TrustedKeys, Verifier,
+    ByteStream, ErrorKind, Finding, Job, Key, MemorySink, MemorySource, MemoryTarget, Pipeline,
+    PruneOptions, PutOptions, RestoreRequest, Result, RunOptions, Sink, TrustedKeys, Verifier,
 };
+use futures::TryStreamExt;
 use lifebelt_tests::{Keys, job};
 
 struct Three {
@@ -225,4 +226,33 @@ async fn what_another_process_commits_during_a_listing_is_no_rollback() {
     assert_eq!(reader.history().await.unwrap().findings, []);
     // The head that was remembered meanwhile counts from the next listing on.
     assert_eq!(reader.history().await.unwrap().findings.len(), 1);
+}
+
+#[tokio::test]
+async fn a_forged_last_number_stops_a_run_before_it_stores_anything() {
+    // Found beside a fuzz target: a prune record that claims every number made the next backup
+    // number 0, which was committed and which no reader takes for a backup.
+    let sink = MemorySink::new();
+    let key = Key::parse("orders/prunes/20261121T030000Z-00000000.json").unwrap();
+    let record = format!(
+        r#"{{"format":1,"time":"2026-11-21T03:00:00Z","deleted":[],"earlier":[[1,{}]]}}"#,
+        u64::MAX
+    );
+    let data = ByteStream::from_bytes(record);
+    sink.put(&key, data, &PutOptions::default()).await.unwrap();
+    let job = Job::builder("orders")
+        .pipeline(Pipeline::unencrypted())
+        .source(MemorySource::new([("rows.csv", "1,anvil\n")]))
+        .sink("memory", sink.clone())
+        .build()
+        .unwrap();
+    let error = job.run(RunOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(
+        error.chain().contains("18446744073709551615"),
+        "{}",
+        error.chain()
+    );
+    let objects: Vec<_> = sink.list(None).try_collect().await.unwrap();
+    assert_eq!(objects.len(), 1);
 }

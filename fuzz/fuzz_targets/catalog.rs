@@ -1,9 +1,10 @@
 //! Any objects under any names: history, verify, restore and prune end with an answer.
 #![no_main]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use backup_core::retention::KeepLast;
+use backup_core::retention::{Any, Counts, Gfs, KeepDays, KeepLast, RetentionPolicy, Within};
 use backup_core::transform::{Gzip, Zstd};
 use backup_core::{
     ByteStream, Job, Key, MemorySink, MemorySource, MemoryTarget, Pipeline, PruneOptions,
@@ -57,9 +58,29 @@ fn job(sink: MemorySink) -> Job {
         .source(MemorySource::new([("a", "new")]))
         .pipeline(pipeline)
         .sink("memory", sink)
-        .retention(KeepLast::new(1).expect("one"))
+        .retention(policy())
         .build()
         .expect("a job")
+}
+
+/// What looks at times in every way.
+fn policy() -> Any {
+    let counts = Counts {
+        hourly: 1,
+        daily: 2,
+        weekly: 1,
+        monthly: 1,
+        yearly: 1,
+        ..Counts::default()
+    };
+    let gfs = Gfs::new(counts).and_then(|gfs| gfs.in_zone("Europe/Berlin"));
+    let policies: [Arc<dyn RetentionPolicy>; 4] = [
+        Arc::new(KeepLast::new(1).expect("one")),
+        Arc::new(KeepDays::new(1).expect("one")),
+        Arc::new(Within::new(Duration::from_secs(3600)).expect("an hour")),
+        Arc::new(gfs.expect("a policy").by_calendar()),
+    ];
+    Any::new(policies.into()).expect("four policies")
 }
 
 /// Always the history, and sometimes what takes longer.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, Listed};
 use crate::digest::Digest;
-use crate::{ErrorKind, Id, record::PruneRecord};
+use crate::manifest::LARGEST;
+use crate::{Error, ErrorKind, Id, Result, record::PruneRecord};
 
 /// The newest backup that somebody saw: kept outside the sinks, so that a sink that shows less
 /// than it did can be caught.
@@ -127,8 +128,15 @@ impl<'a> Chain<'a> {
     }
 
     /// The number of the next backup. It never reuses one that was seen, also if that one is gone.
-    pub(crate) fn next(&self, remembered: Option<&Head>) -> u64 {
-        self.highest.max(remembered.map_or(0, |head| head.sequence)) + 1
+    ///
+    /// `Corrupt` if there is none left: whoever claims the last one forged it.
+    pub(crate) fn next(&self, remembered: Option<&Head>) -> Result<u64> {
+        let highest = self.highest.max(remembered.map_or(0, |head| head.sequence));
+        if highest >= LARGEST {
+            let what = format!("a manifest or prune record claims to be number {highest}");
+            return Err(Error::new(ErrorKind::Corrupt, what));
+        }
+        Ok(highest + 1)
     }
 
     /// The newest backup that is there.

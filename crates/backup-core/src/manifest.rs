@@ -14,6 +14,9 @@ pub const FORMAT: u32 = 1;
 /// No manifest is longer: a reader refuses to hold more.
 pub(crate) const LIMIT: usize = 64 << 20;
 
+/// No number in it is larger: every reader of JSON holds these exactly, and sums do not overflow.
+pub(crate) const LARGEST: u64 = 1 << 53;
+
 /// The manifest of one backup, byte-identical in every sink. `FORMAT.md` describes each field.
 ///
 /// Fields that this build does not know are kept.
@@ -139,6 +142,24 @@ impl Manifest {
         if self.format == 0 || self.sequence == 0 {
             return invalid("format and sequence begin at 1".into());
         }
+        if self.sequence > LARGEST {
+            return invalid(format!(
+                "sequence {} is no number of a backup",
+                self.sequence
+            ));
+        }
+        let parts = self.parts.iter();
+        let lens = parts.flat_map(|part| {
+            let stored = part.objects.iter().map(|object| object.measure.len);
+            stored.chain([part.plain.len])
+        });
+        let mut total: u64 = 0;
+        for len in lens {
+            total = total.saturating_add(len);
+        }
+        if total > LARGEST {
+            return invalid(format!("{total} bytes are more than any backup has"));
+        }
         let mut names = std::collections::BTreeSet::new();
         for part in &self.parts {
             Key::check(&part.name)?;
@@ -230,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn lengths_that_no_sum_can_hold_are_corrupt() {
+        // A fuzz target's assertion: two forged lengths overflowed the sum that `ls` prints.
+        let huge = SMALL.replace("\"len\": 0", "\"len\": 18446744073709551615");
+        let error = Manifest::parse(huge.as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(
+            error.chain().contains("more than any backup"),
+            "{}",
+            error.chain()
+        );
+    }
+
+    #[test]
     fn names_that_leave_the_root_are_corrupt() {
         for (from, to) in [
             ("orders/2026", "../2026"),
@@ -237,6 +271,7 @@ mod tests {
             ("\"orders\"", "\"a/b\""),
             ("\"sequence\": 1", "\"sequence\": 0"),
             ("\"len\": 3", "\"len\": -3"),
+            ("\"sequence\": 1", "\"sequence\": 18446744073709551615"),
         ] {
             let error = Manifest::parse(SMALL.replacen(from, to, 1).as_bytes()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{to}");

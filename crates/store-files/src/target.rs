@@ -47,11 +47,10 @@ impl Folder {
         let old = data
             .consume(move |data, publication| folder.unpack_blocking(data, publication, replace))
             .await?;
-        blocking(move || {
-            drop(old);
-            Ok(())
-        })
-        .await
+        // Not waited for: the new folder is in its place, and whoever went away now would leave
+        // it there without having been told. A runtime that ends waits for its threads.
+        drop(tokio::task::spawn_blocking(move || drop(old)));
+        Ok(())
     }
 
     /// Returns what holds the replaced folder, to be deleted by whoever drops it last.

@@ -359,11 +359,7 @@ async fn an_occupied_folder_is_replaced_as_a_whole_and_only_when_asked() {
     restore_with(two, &target, agreed()).await.unwrap();
     assert!(!to.join("one").exists());
     assert_eq!(fs::read(to.join("two")).unwrap(), b"2");
-    assert_eq!(
-        fs::read_dir(place.path()).unwrap().count(),
-        1,
-        "the old one is gone"
-    );
+    alone_in(place.path()).await;
 }
 
 #[tokio::test]
@@ -414,14 +410,19 @@ async fn a_dropped_restore_changes_nothing() {
         assert_eq!(to.join("new/199").exists(), done, "after {polls} polls");
         polls += 1 + polls / 20;
     }
-    // Threads that were still writing find out and tidy up.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while fs::read_dir(place.path()).unwrap().count() > 1 {
+    alone_in(place.path()).await;
+}
+
+/// Nothing but the target is left in `folder`, once every thread that was still at it has tidied
+/// up.
+async fn alone_in(folder: &std::path::Path) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while fs::read_dir(folder).unwrap().count() > 1 {
         assert!(
             std::time::Instant::now() < deadline,
             "hidden folders stay behind"
         );
-        tokio::task::yield_now().await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
 

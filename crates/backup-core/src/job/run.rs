@@ -227,7 +227,7 @@ impl Job {
                 message: &finding.to_string(),
             });
         }
-        let (sequence, head) = (chain.next(remembered.as_ref()), chain.head());
+        let (sequence, head) = (chain.next(remembered.as_ref())?, chain.head());
         drop(catalogs);
 
         observer.event(&Event::Started {
