@@ -1,11 +1,10 @@
 //! What every verb needs: the configuration, and jobs made from it.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use backup_core::transform::{Age, Gzip, Sign, Zstd};
 use backup_core::{
-    Backup, Error, ErrorKind, Id, Job, Pipeline, PublicKey, Result, Signer, SigningKey, TrustedKeys,
+    Backup, Error, ErrorKind, Id, Job, Pipeline, PublicKey, Result, SigningKey, TrustedKeys,
 };
 use indicatif::ProgressBar;
 
@@ -141,11 +140,8 @@ impl Context<'_> {
             Compress::Gzip(level) => pipeline.compress(Gzip::level(level)),
             Compress::None => pipeline,
         };
-        // And compressed in another way, or signed by another host.
-        pipeline = pipeline
-            .reads(Zstd::default())
-            .reads(Gzip::default())
-            .reads(Sign::with(Nobody));
+        // And compressed in another way.
+        pipeline = pipeline.reads(Zstd::default()).reads(Gzip::default());
         let mut trusted = Vec::new();
         for key in &keys.trusted_keys {
             trusted.push(key.parse::<PublicKey>()?);
@@ -318,18 +314,5 @@ impl Context<'_> {
                 ))
             }
         }
-    }
-}
-
-/// Stands where parts that another host signed are read: reading them needs no key.
-#[derive(Debug)]
-struct Nobody;
-
-impl Signer for Nobody {
-    fn sign_stream(&self, _: &mut dyn Read, _: &str) -> Result<String> {
-        Err(Error::new(
-            ErrorKind::Invalid,
-            "this host has no signing key",
-        ))
     }
 }

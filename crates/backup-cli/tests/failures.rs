@@ -273,13 +273,7 @@ fn a_damaged_manifest_and_a_missing_newest_backup_are_reported() {
 #[test]
 fn a_second_run_at_the_same_time_is_told_so() {
     let place = Place::new();
-    assert!(
-        Command::new("mkfifo")
-            .arg(place.path("pipe"))
-            .status()
-            .unwrap()
-            .success()
-    );
+    place.pipe();
     place.edit(
         "[\"cat\", \"data\"]",
         "[\"sh\", \"-c\", \"echo x > began; cat pipe\"]",

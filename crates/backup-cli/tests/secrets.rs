@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::{Place, Said, wait_until};
 
@@ -120,13 +120,7 @@ fn no_error_shows_a_secret() {
 #[test]
 fn no_command_line_shows_a_secret() {
     let place = place();
-    assert!(
-        Command::new("mkfifo")
-            .arg(place.path("pipe"))
-            .status()
-            .unwrap()
-            .success()
-    );
+    place.pipe();
     place.edit(
         "[\"cat\", \"data\"]",
         "[\"sh\", \"-c\", \"echo x > began; cat pipe\"]",

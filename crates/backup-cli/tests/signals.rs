@@ -10,13 +10,7 @@ use common::{Place, Said, wait_until};
 
 /// A run whose source has written something and waits for more that never comes.
 fn stuck(place: &Place) -> (Child, String) {
-    assert!(
-        Command::new("mkfifo")
-            .arg(place.path("pipe"))
-            .status()
-            .unwrap()
-            .success()
-    );
+    place.pipe();
     place.edit(
         "[\"cat\", \"data\"]",
         "[\"sh\", \"-c\", \"cat data; echo $$ > pid.new; mv pid.new pid; exec cat pipe\"]",

@@ -111,6 +111,12 @@ impl Place {
         self.write("lifebelt.toml", &format!("{lines}\n{text}"));
     }
 
+    /// Makes a pipe called `pipe`, from which nothing ever comes.
+    pub fn pipe(&self) {
+        let made = Command::new("mkfifo").arg(self.path("pipe")).status();
+        assert!(made.unwrap().success());
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lifebelt"));
         for name in ["ENV", "LIFEBELT_CONFIG", "LIFEBELT_LOG", "RUST_LOG"] {

@@ -224,7 +224,7 @@ impl Pipeline {
             .collect()
     }
 
-    /// The most bytes that one part in flight holds, from the source to `sinks` sinks.
+    /// The most bytes that one part in flight holds before it is fanned out to the sinks.
     pub(crate) fn memory_of_part(&self) -> usize {
         // Two pipes of the part itself, and the chunks that both sides of each have in hand.
         let pipes = 2 * (thread::SLOTS + 2) * crate::CHUNK;
