@@ -15,7 +15,7 @@ impl ByteStream {
     ///
     /// Whatever `work` makes visible it makes visible in [`Publication::publish`]. Then an `Err`
     /// of `work` undoes it, and so does dropping the future at any point before it is ready:
-    /// afterwards nothing is published and nothing will be. Holds 1 MiB beyond the chunk in hand.
+    /// afterwards nothing is published and nothing will be. Holds 2 MiB beyond the chunk in hand.
     ///
     /// Needs a tokio runtime.
     pub async fn consume<T: Send + 'static>(

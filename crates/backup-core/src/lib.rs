@@ -60,7 +60,7 @@
 //! # Memory
 //!
 //! [`Job::memory_bound`] is the most that a run takes, whatever the size of the data: every pipe
-//! holds four chunks of at most [`CHUNK`] bytes, a stage what [`Transform::memory`] says, a put
+//! holds eight chunks of at most [`CHUNK`] bytes, a stage what [`Transform::memory`] says, a put
 //! what [`Capabilities::put_memory`] says, for as many parts as [`Source::parts_at_once`] says. A
 //! slow sink slows the run down; it never fills memory or disk.
 //!

@@ -96,7 +96,7 @@ impl Sink for FsSink {
 
     fn capabilities(&self) -> Capabilities {
         // What `ByteStream::consume` holds.
-        Capabilities::new(4 * CHUNK).with_conditional_put()
+        Capabilities::new(8 * CHUNK).with_conditional_put()
     }
 }
 

@@ -23,6 +23,9 @@ use crate::stderr::Tail;
 /// How long a program that has ended may keep a pipe open through what it started.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
+/// How much a program may write ahead: the most that Linux gives to everybody.
+const PIPE: usize = 1 << 20;
+
 /// What to run.
 pub(crate) struct Program<'a> {
     pub(crate) argv: &'a [String],
@@ -115,6 +118,10 @@ impl Program<'_> {
             _uncollected: uncollected,
         };
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        if let Some(stdout) = &stdout {
+            // Fewer switches between the two. Where it is refused, 64 KiB do as well.
+            let _ = rustix::pipe::fcntl_setpipe_size(stdout, PIPE);
+        }
         let _ = hand_over.send(child);
 
         let tail = Tail::default();

@@ -11,8 +11,8 @@ use crate::stream::CHUNK;
 use crate::transform::Reader;
 use crate::{ByteStream, Error, ErrorKind, Result};
 
-/// How many chunks a pipe holds before its writer waits: 4, so 1 MiB.
-pub(crate) const SLOTS: usize = 4;
+/// How many chunks a pipe holds before its writer waits: 8, so 2 MiB.
+pub(crate) const SLOTS: usize = 8;
 
 enum Message {
     Data(Bytes),
