@@ -117,6 +117,9 @@ impl Context<'_> {
         if let Some(span) = config.expires_after {
             job = job.expires_after(span.into());
         }
+        if let Some(span) = config.lock {
+            job = job.lock(span.into());
+        }
         if let Some(span) = config.max_run {
             job = job.max_run(span.into());
         }

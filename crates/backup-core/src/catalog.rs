@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::digest::Digest;
 use crate::manifest::{LIMIT, Manifest};
+use crate::original::originals;
 use crate::record::{self, Attestation, AttestationKind, PruneRecord};
 use crate::task::AbortOnDrop;
 use crate::{Error, ErrorKind, Id, Result, Sink, Verifier, document, layout};
@@ -23,6 +24,9 @@ pub struct Catalog {
     pub orphans: Vec<Id>,
     /// Ids whose manifest cannot be read or trusted, and why.
     pub damaged: BTreeMap<Id, Error>,
+    /// Complete backups whose manifest something hides: a delete marker or a newer version. What
+    /// was written is still there.
+    pub hidden: Vec<Id>,
     /// Deletions on record, oldest first.
     pub prunes: Vec<PruneRecord>,
     /// Records that cannot be read or trusted.
@@ -78,7 +82,7 @@ impl Catalog {
                 // A task each, so that signatures are checked on every core.
                 let (sink, job, verifier) = (Arc::clone(sink), job.to_owned(), verifier.cloned());
                 let task = tokio::spawn(async move {
-                    let read = read_manifest(&*sink, &job, &id, verifier.as_deref()).await;
+                    let read = read_original(&sink, &job, &id, verifier.as_deref()).await;
                     (id, read)
                 });
                 AbortOnDrop(task)
@@ -88,13 +92,17 @@ impl Catalog {
             let (id, read) = joined
                 .map_err(|e| Error::new(ErrorKind::Other, "read manifests").with_source(e))?;
             match read {
-                Ok(listed) => drop(catalog.backups.insert(id, listed)),
+                Ok((listed, hidden)) => {
+                    catalog.hidden.extend(hidden.then(|| id.clone()));
+                    catalog.backups.insert(id, listed);
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => catalog.orphans.push(id),
                 Err(error) if is_verdict(error.kind()) => drop(catalog.damaged.insert(id, error)),
                 Err(error) => return Err(error),
             }
         }
         drop(manifests);
+        let sink = &originals(sink);
         let has = |folder: &str| children.iter().any(|name| name == folder);
         if has(layout::ATTESTATIONS) {
             catalog.load_attestations(sink, job, verifier).await?;
@@ -107,6 +115,7 @@ impl Catalog {
             catalog.problems.extend(problems);
         }
         catalog.orphans.sort();
+        catalog.hidden.sort();
         Ok(catalog)
     }
 
@@ -147,6 +156,23 @@ impl Catalog {
 /// What a reader says of a manifest's bytes, as opposed to a sink that did not answer.
 fn is_verdict(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Corrupt | ErrorKind::Unsupported)
+}
+
+/// [`read_manifest`] of what is visible or, if that is none, of what was written there; and
+/// whether it was hidden.
+async fn read_original(
+    sink: &Arc<dyn Sink>,
+    job: &str,
+    id: &Id,
+    verifier: Option<&dyn Verifier>,
+) -> Result<(Listed, bool)> {
+    match read_manifest(&**sink, job, id, verifier).await {
+        Err(error) if sink.capabilities().versions && error.kind() != ErrorKind::Unavailable => {
+            let original = read_manifest(&*originals(sink), job, id, verifier).await;
+            original.map(|listed| (listed, true)).map_err(|_| error)
+        }
+        read => read.map(|listed| (listed, false)),
+    }
 }
 
 /// Reads one manifest and checks that it is signed, and for this job and id.

@@ -52,6 +52,13 @@ pub enum Finding {
         /// The highest sequence that is there now.
         found: u64,
     },
+    /// A delete marker or a newer version hides a manifest; what was written is still there.
+    Hidden {
+        /// Which sink.
+        sink: String,
+        /// The backup.
+        id: Id,
+    },
     /// An object that cannot be read or trusted.
     Unreadable {
         /// Which sink.
@@ -94,6 +101,10 @@ impl fmt::Display for Finding {
                 f,
                 "rolled back: number {} ({}) was here before, the highest is now {found}",
                 remembered.sequence, remembered.id
+            ),
+            Self::Hidden { sink, id } => write!(
+                f,
+                "in sink `{sink}`: somebody hid the manifest of {id}; what was written is still there"
             ),
             Self::Unreadable { sink, problem, .. } => write!(f, "in sink `{sink}`: {problem}"),
         }

@@ -1,22 +1,36 @@
 //! `copy.json`: where exactly one sink keeps the objects of one backup.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, FORMAT, Key, Object, Result, Stamp};
 
-#[derive(Serialize)]
-struct Locators<'a> {
+#[derive(Serialize, Deserialize)]
+struct Locators {
     format: u32,
-    objects: Vec<Located<'a>>,
+    objects: Vec<Located>,
 }
 
-#[derive(Serialize)]
-struct Located<'a> {
-    key: &'a Key,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+#[derive(Serialize, Deserialize)]
+struct Located {
+    key: Key,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     lock_until: Option<Stamp>,
+}
+
+impl Locators {
+    fn of(objects: &[Object]) -> Self {
+        let objects = objects.iter().map(|object| Located {
+            key: object.key.clone(),
+            version: object.version.clone(),
+            lock_until: object.lock_until.map(Stamp::from),
+        });
+        Self {
+            format: FORMAT,
+            objects: objects.collect(),
+        }
+    }
 }
 
 /// The file's bytes, or `None` where a sink has neither versions nor locks and a key says all.
@@ -30,17 +44,23 @@ pub(crate) fn render(objects: &[Object]) -> Result<Option<Vec<u8>>> {
     {
         return Ok(None);
     }
-    let objects = objects.iter().map(|object| Located {
-        key: &object.key,
-        version: object.version.as_deref(),
-        lock_until: object.lock_until.map(Stamp::from),
-    });
-    let locators = Locators {
-        format: FORMAT,
-        objects: objects.collect(),
-    };
-    let mut bytes = serde_json::to_vec_pretty(&locators)
+    let mut bytes = serde_json::to_vec_pretty(&Locators::of(objects))
         .map_err(|e| Error::new(ErrorKind::Other, "write copy.json").with_source(e))?;
     bytes.push(b'\n');
     Ok(Some(bytes))
+}
+
+/// Whether `bytes` say where `objects` are. A lock may be longer than it was: nobody could have
+/// made it shorter.
+pub(crate) fn agrees(bytes: &[u8], objects: &[Object]) -> bool {
+    let Ok(told) = serde_json::from_slice::<Locators>(bytes) else {
+        return false;
+    };
+    let found = Locators::of(objects).objects;
+    told.objects.len() == found.len()
+        && told.objects.iter().zip(found).all(|(told, found)| {
+            told.key == found.key
+                && told.version == found.version
+                && told.lock_until <= found.lock_until
+        })
 }

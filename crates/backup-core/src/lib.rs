@@ -97,6 +97,7 @@ mod keys;
 mod layout;
 mod manifest;
 mod memory;
+mod original;
 mod patience;
 mod pipeline;
 mod recipe;

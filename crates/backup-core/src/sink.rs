@@ -44,11 +44,13 @@ pub trait Sink: Debug + Display + Send + Sync + 'static {
     fn list(&self, prefix: Option<&Key>) -> BoxStream<'_, Result<Object>>;
 
     /// The distinct next segments under `prefix`, folders and objects alike, in any order:
-    /// the ids of a job without walking a million log segments.
+    /// the ids of a job without walking a million log segments. Where the sink has versions, those
+    /// of which only hidden ones are left are among them.
     fn children(&self, prefix: Option<&Key>) -> BoxStream<'_, Result<String>>;
 
-    /// Like [`list`](Self::list), with every version that the sink still holds, hidden ones too.
-    /// Without versions it is the same listing.
+    /// Like [`list`](Self::list), with every version that the sink still holds, hidden ones too;
+    /// those of one key come together, the newest first, and delete markers are none. Without
+    /// versions it is the same listing.
     fn versions(&self, prefix: Option<&Key>) -> BoxStream<'_, Result<Object>>;
 
     /// Removes what abandoned puts left behind and `list` does not show (temporary files, stale

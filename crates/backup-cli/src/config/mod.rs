@@ -136,6 +136,8 @@ pub struct JobConfig {
     pub labels: Vec<String>,
     /// After this, readers may call the backup stale.
     pub expires_after: Option<Span>,
+    /// Every object of a backup is locked for this long, in each sink that can.
+    pub lock: Option<Span>,
     /// No run takes longer; orphans and possible parents younger than this stay.
     pub max_run: Option<Span>,
     /// A run in which no byte moves for this long fails.

@@ -99,6 +99,10 @@ impl Job {
         let chain = Chain::of(catalogs.iter().map(|(_, catalog)| catalog));
         let mut findings = chain.findings(remembered.as_ref());
         for (sink, catalog) in &catalogs {
+            findings.extend(catalog.hidden.iter().map(|id| Finding::Hidden {
+                sink: sink.clone(),
+                id: id.clone(),
+            }));
             let damaged = catalog
                 .damaged
                 .iter()

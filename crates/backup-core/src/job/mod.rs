@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::original::originals;
 use crate::patience::Patience;
 use crate::retention::RetentionPolicy;
 use crate::{
@@ -65,6 +66,7 @@ struct Inner {
     state_dir: Option<PathBuf>,
     production: bool,
     max_run: Duration,
+    lock: Option<Duration>,
     incremental: bool,
     observer: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
@@ -73,6 +75,8 @@ struct Inner {
 struct NamedSink {
     name: String,
     sink: Arc<dyn Sink>,
+    /// The same for reading: what was written, whatever hides it.
+    original: Arc<dyn Sink>,
     /// Instead of the job's.
     retention: Option<Arc<dyn RetentionPolicy>>,
 }
@@ -93,6 +97,7 @@ impl Job {
                 state_dir: None,
                 production: false,
                 max_run: Duration::from_secs(24 * 3600),
+                lock: None,
                 incremental: false,
                 observer: Arc::new(Quiet),
                 clock: Arc::new(SystemClock),
@@ -185,9 +190,11 @@ impl JobBuilder {
 
     /// One more place that keeps the backups.
     pub fn sink(mut self, name: impl Into<String>, sink: impl Sink) -> Self {
+        let sink: Arc<dyn Sink> = Arc::new(sink);
         self.inner.sinks.push(NamedSink {
             name: name.into(),
-            sink: Arc::new(sink),
+            original: Arc::clone(&sink),
+            sink,
             retention: None,
         });
         self
@@ -241,6 +248,13 @@ impl JobBuilder {
     /// 24 hours by default.
     pub fn max_run(mut self, time: Duration) -> Self {
         self.inner.max_run = time;
+        self
+    }
+
+    /// Locks every object of a backup, in each sink that can, until this long after the run began:
+    /// nobody can delete it before, whatever their rights. At least one sink must be able to.
+    pub fn lock(mut self, time: Duration) -> Self {
+        self.inner.lock = Some(time);
         self
     }
 
@@ -304,9 +318,16 @@ impl JobBuilder {
             }
             _ => {}
         }
+        let can_lock = |named: &NamedSink| named.sink.capabilities().lock;
+        if self.inner.lock.is_some() && !self.inner.sinks.iter().any(can_lock) {
+            return invalid(format!(
+                "job `{job}` asks for a lock, and none of its sinks can lock objects"
+            ));
+        }
         let stall = self.inner.pipeline.limits.stall;
         for named in &mut self.inner.sinks {
             named.sink = Arc::new(Patience::new(Arc::clone(&named.sink), stall));
+            named.original = originals(&named.sink);
         }
         Ok(Job(Arc::new(self.inner)))
     }

@@ -143,7 +143,7 @@ impl Job {
             for part in &manifest.parts {
                 drain(decode::plain(
                     &self.0.pipeline,
-                    Arc::clone(&named.sink),
+                    Arc::clone(&named.original),
                     part,
                 )?)
                 .await?;
@@ -152,7 +152,7 @@ impl Job {
         let parts = PartReader::new(
             Arc::clone(manifest),
             self.0.pipeline.clone(),
-            Arc::clone(&named.sink),
+            Arc::clone(&named.original),
             Arc::clone(&self.0.observer),
         );
         let mut options = request.options;
@@ -233,7 +233,7 @@ impl Job {
             ));
         }
         let mut files = Vec::new();
-        let sink = || Arc::clone(&named.sink);
+        let sink = || Arc::clone(&named.original);
         for part in &backup.manifest.parts {
             if decoded {
                 let bytes = decode::plain(&self.0.pipeline, sink(), part)?;
@@ -254,9 +254,9 @@ impl Job {
                 .flat_map(|p| &p.objects)
                 .map(|o| &o.key)
                 .collect();
-            for key in self.listing(&named.sink, id).await?.into_keys() {
+            for key in self.listing(&named.original, id).await?.into_keys() {
                 if !objects.contains(&&key) {
-                    let bytes = named.sink.get(&Locator::from(&key), None).await?;
+                    let bytes = named.original.get(&Locator::from(&key), None).await?;
                     files.push(save(bytes, out.join(key.name())).await?);
                 }
             }
@@ -332,8 +332,8 @@ impl Job {
     /// Everything but the bytes of the parts, which are hashed when they are read.
     async fn check_whole(&self, named: &NamedSink, backup: &Backup) -> Result<()> {
         let id = &backup.manifest.id;
-        let listing = self.listing(&named.sink, id).await?;
-        let found = self.check_documents(&named.sink, id, &listing).await?;
+        let listing = self.listing(&named.original, id).await?;
+        let found = self.check_documents(&named.original, id, &listing).await?;
         let Some(problem) = found.problems.into_iter().next() else {
             return Ok(());
         };

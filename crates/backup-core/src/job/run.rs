@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::manifest::{FORMAT, Manifest};
 use crate::pipeline::{Lane, Lanes, PartWriter};
 use crate::task::AbortOnDrop;
-use crate::{Error, ErrorKind, Event, Id, Observer, Request, Result, Source, recipe};
+use crate::{Error, ErrorKind, Event, Id, Observer, PutOptions, Request, Result, Source, recipe};
 
 /// What one run is given beyond its job.
 #[derive(Clone, Debug, Default)]
@@ -291,7 +291,14 @@ impl Job {
     fn lanes(&self) -> Lanes {
         let stall = self.0.pipeline.limits.stall;
         let sinks = self.0.sinks.iter();
-        let lanes = sinks.map(|named| Lane::new(&named.name, Arc::clone(&named.sink), stall));
+        let until = self.0.lock.map(|time| self.0.clock.now() + time);
+        let lanes = sinks.map(|named| {
+            let options = match until.filter(|_| named.sink.capabilities().lock) {
+                Some(until) => PutOptions::default().retain_until(until),
+                None => PutOptions::default(),
+            };
+            Lane::new(&named.name, Arc::clone(&named.sink), options, stall)
+        });
         Lanes::new(lanes.collect())
     }
 

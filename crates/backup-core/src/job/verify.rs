@@ -8,6 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::{Job, NamedSink};
 use crate::catalog::{Listed, parse_manifest};
 use crate::manifest::{LIMIT, PartRecord};
+use crate::original::hidden;
 use crate::pipeline::decode;
 use crate::record::{Attestation, AttestationKind};
 use crate::{Error, ErrorKind, Event, Id, Key, Object, Result, Sink, copy, document, layout, sums};
@@ -72,7 +73,7 @@ impl Job {
         };
         let mut verifications = Vec::new();
         for named in sinks {
-            let listing = self.listing(&named.sink, id).await?;
+            let listing = self.listing(&named.original, id).await?;
             if listing.is_empty() {
                 continue;
             }
@@ -105,8 +106,13 @@ impl Job {
             bytes: 0,
             problems: Vec::new(),
         };
-        let mut found = self.check_documents(&named.sink, id, &listing).await?;
+        let mut found = self.check_documents(&named.original, id, &listing).await?;
         verification.problems.append(&mut found.problems);
+        for (key, by) in hidden(&*named.sink, &layout::backup(self.name(), id)?).await? {
+            let what = format!("`{key}` is hidden by {by}: what was written is still there");
+            let error = Error::new(ErrorKind::Corrupt, what);
+            verification.problems.push(Problem { key, error });
+        }
         if let Some(listed) = &found.listed {
             let parts = &listed.manifest.parts;
             let can_decode = parts.iter().all(|part| self.can_decode(part));
@@ -114,7 +120,7 @@ impl Job {
                 verification.level = Level::Decoded;
             }
             for part in parts {
-                match self.read_part(&named.sink, part, can_decode).await {
+                match self.read_part(&named.original, part, can_decode).await {
                     Ok(()) => {
                         verification.objects += part.objects.len() as u64;
                         verification.bytes += part.stored_len();
@@ -329,15 +335,14 @@ impl Job {
         }
         let written_later = [layout::COPY, layout::SUMS, layout::MANIFEST];
         let mut objects = Vec::new();
-        for object in listing.keys() {
-            let name = object.name().trim_end_matches(layout::SIGNATURE);
+        for object in listing.values() {
+            let name = object.key.name().trim_end_matches(layout::SIGNATURE);
             if !written_later.contains(&name) {
-                objects.push(sink.stat(&object.into()).await?);
+                objects.push(sink.stat(&object.locator()).await?);
             }
         }
-        let expected = copy::render(&objects)?.unwrap_or_default();
         let bytes = document::read(&**sink, key, LIMIT).await?;
-        match bytes == expected {
+        match copy::agrees(&bytes, &objects) {
             true => drop(found.count(bytes)),
             false => found.corrupt(key, "does not say where this sink keeps the objects"),
         }

@@ -19,6 +19,8 @@ pub(crate) struct Lanes(Vec<Lane>);
 pub(crate) struct Lane {
     pub(crate) name: String,
     pub(crate) sink: Arc<dyn Sink>,
+    /// For every object of the run.
+    options: PutOptions,
     stall: Duration,
     state: Mutex<LaneState>,
 }
@@ -30,10 +32,16 @@ struct LaneState {
 }
 
 impl Lane {
-    pub(crate) fn new(name: &str, sink: Arc<dyn Sink>, stall: Duration) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        sink: Arc<dyn Sink>,
+        options: PutOptions,
+        stall: Duration,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             sink,
+            options,
             stall,
             state: Mutex::default(),
         }
@@ -76,8 +84,7 @@ impl Lane {
     }
 
     pub(crate) async fn put(&self, key: &Key, bytes: impl Into<Bytes>) -> Result<()> {
-        let options = PutOptions::default();
-        let written = document::write(&*self.sink, key, bytes, &options);
+        let written = document::write(&*self.sink, key, bytes, &self.options);
         let object = timeout(self.stall, written)
             .await
             .map_err(|_| stalled(key, self.stall))??;
@@ -204,9 +211,7 @@ impl<'a, N: Fn(usize) -> Result<Key>> Fanout<'a, N> {
         self.lanes.require_one()?;
         let key = (self.name)(self.keys.len())?;
         let live = self.lanes.live();
-        self.puts = live
-            .map(|(i, lane)| Put::start(i, &lane.sink, &key))
-            .collect();
+        self.puts = live.map(|(i, lane)| Put::start(i, lane, &key)).collect();
         self.keys.push(key);
         self.len = 0;
         Ok(())
@@ -273,15 +278,13 @@ struct Put {
 }
 
 impl Put {
-    fn start(lane: usize, sink: &Arc<dyn Sink>, key: &Key) -> Self {
+    fn start(index: usize, lane: &Lane, key: &Key) -> Self {
         let (feed, data) = pipe();
-        let (sink, name) = (Arc::clone(sink), key.clone());
-        let task = tokio::spawn(async move {
-            let options = PutOptions::default();
-            sink.put(&name, data.into_stream(), &options).await
-        });
+        let (sink, name) = (Arc::clone(&lane.sink), key.clone());
+        let options = lane.options.clone();
+        let task = tokio::spawn(async move { sink.put(&name, data.into_stream(), &options).await });
         Self {
-            lane,
+            lane: index,
             key: key.clone(),
             feed,
             task: AbortOnDrop(task),

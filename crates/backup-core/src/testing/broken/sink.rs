@@ -24,6 +24,9 @@ crate::testing::sink!(memory, async { MemorySink::new() });
 crate::testing::sink!(memory_with_lock, async {
     MemorySink::with_lock(SystemClock)
 });
+crate::testing::sink!(memory_with_versions, async {
+    MemorySink::with_versions(SystemClock)
+});
 crate::testing::sink!(without_faults, async { FaultySink::new(MemorySink::new()) });
 
 #[derive(Clone, Copy, Debug, PartialEq)]
