@@ -32,6 +32,8 @@ pub(crate) fn render(
 struct Recipe<'a> {
     manifest: &'a Manifest,
     parts: Vec<Part<'a>>,
+    /// In the order in which they are done. One part may have several.
+    steps: Vec<Step<'a>>,
     /// What is signed besides, with the trusted comment that binds it to this backup.
     signed: Vec<(&'static str, String)>,
 }
@@ -40,7 +42,27 @@ struct Part<'a> {
     record: &'a PartRecord,
     /// From its objects to its plain bytes.
     decode: Vec<StockCommand>,
-    step: Option<&'a RestoreStep>,
+}
+
+struct Step<'a> {
+    part: usize,
+    /// `None`: the source does not say what to do with this part.
+    how: Option<&'a RestoreStep>,
+}
+
+/// The steps as the source gives them, then the parts that it does not speak of.
+fn order<'a>(parts: &[PartRecord], steps: &'a [RestoreStep]) -> Vec<Step<'a>> {
+    let told = steps.iter().filter_map(|how| {
+        let part = parts.iter().position(|part| part.name == how.part)?;
+        let how = Some(how);
+        Some(Step { part, how })
+    });
+    let untold = parts.iter().enumerate().filter(|(_, part)| {
+        let told = steps.iter().any(|step| step.part == part.name);
+        !told
+    });
+    told.chain(untold.map(|(part, _)| Step { part, how: None }))
+        .collect()
 }
 
 impl<'a> Recipe<'a> {
@@ -53,7 +75,6 @@ impl<'a> Recipe<'a> {
                 decode: std::iter::once(join)
                     .chain(undo(record, pipeline)?)
                     .collect(),
-                step: steps.iter().find(|step| step.part == record.name),
             })
         };
         let comment = |name| {
@@ -67,6 +88,7 @@ impl<'a> Recipe<'a> {
         Ok(Self {
             manifest,
             parts: manifest.parts.iter().map(part).collect::<Result<_>>()?,
+            steps: order(&manifest.parts, steps),
             signed: signed
                 .iter()
                 .map(|name| comment(*name))
@@ -166,14 +188,15 @@ impl<'a> Recipe<'a> {
                 "The store keeps the data itself. Its receipt:\n\n```json\n{receipt:#}\n```\n"
             )?;
         }
-        for part in &self.parts {
+        for step in &self.steps {
+            let part = &self.parts[step.part];
             let (name, len) = (&part.record.name, part.record.plain.len);
-            let what = part.step.map_or("write it to a file", |step| &step.what);
+            let what = step.how.map_or("write it to a file", |how| &how.what);
             writeln!(text, "`{name}`, {len} bytes: {what}.\n")?;
             writeln!(text, "```sh\nset -eu")?;
             part.write_decode(text, "try ")?;
-            match part.step {
-                Some(step) => writeln!(text, " | {}", step.command)?,
+            match step.how {
+                Some(how) => writeln!(text, " | {}", how.command)?,
                 None => writeln!(text, " > \"$TARGET/{name}\"")?,
             }
             writeln!(text, "cat \"$failed\"; test ! -s \"$failed\"")?;
@@ -197,8 +220,8 @@ impl<'a> Recipe<'a> {
     }
 
     fn tools(&self) -> String {
-        let steps = self.parts.iter().filter_map(|part| part.step);
-        let commands = steps.map(|step| &step.command);
+        let steps = self.steps.iter().filter_map(|step| step.how);
+        let commands = steps.map(|how| &how.command);
         let mut names: BTreeSet<&str> = commands
             .chain(self.decode_commands())
             .map(StockCommand::program)

@@ -31,8 +31,9 @@ pub trait Source: Debug + Send + Sync + 'static {
         1
     }
 
-    /// How the parts of a backup come back with the store's own tools, for `RESTORE.md`. Each
-    /// step reads the plain bytes of one part on its standard input.
+    /// How the parts of a backup come back with the store's own tools, for `RESTORE.md`, in the
+    /// order in which it is done. Each step reads the plain bytes of one part on its standard
+    /// input; a part may have several, and steps of parts that a backup does not have are left out.
     fn restore_steps(&self) -> Vec<RestoreStep> {
         Vec::new()
     }
