@@ -131,6 +131,43 @@ fn no_command_line_shows_a_secret() {
         .spawn()
         .unwrap();
     wait_until("the run", || place.path("began").exists());
+    let seen = look_at_command_lines(&place);
+    std::fs::write(place.path("pipe"), "data\n").unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(seen >= 2, "the program and its child were looked at");
+    assert!(ended.status.success());
+}
+
+#[test]
+fn no_command_line_of_a_restore_shows_a_secret() {
+    let place = place();
+    place.run(&["run", "orders"]).ends(0);
+    place.pipe();
+    let text = place.read("lifebelt.toml");
+    let target = r#"
+[targets.drill]
+type = "command"
+argv = ["sh", "-c", "cat > landed; echo x > began; cat pipe"]
+env = { PASSWORD_file = "password" }
+directory = "."
+"#;
+    place.write("lifebelt.toml", &format!("{text}{target}"));
+    let child = place
+        .command(&["restore", "orders", "--to", "drill", "--overwrite", "sh"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the restore", || place.path("began").exists());
+    let seen = look_at_command_lines(&place);
+    std::fs::write(place.path("pipe"), "go on\n").unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(seen >= 2, "the program and its child were looked at");
+    assert!(ended.status.success());
+    assert_eq!(place.read("landed"), place.read("data"));
+}
+
+/// How many of them are of the program and its children.
+fn look_at_command_lines(place: &Place) -> usize {
     let mut seen = 0;
     for process in std::fs::read_dir("/proc").unwrap() {
         // Processes come and go.
@@ -139,10 +176,7 @@ fn no_command_line_shows_a_secret() {
             .and_then(|p| std::fs::read(p.path().join("cmdline")).ok());
         let line = String::from_utf8_lossy(&line.unwrap_or_default()).into_owned();
         seen += usize::from(line.contains("lifebelt") || line.contains("cat pipe"));
-        assert_clean(&place, "a command line", &line);
+        assert_clean(place, "a command line", &line);
     }
-    std::fs::write(place.path("pipe"), "data\n").unwrap();
-    let ended = child.wait_with_output().unwrap();
-    assert!(seen >= 2, "the program and its child were looked at");
-    assert!(ended.status.success());
+    seen
 }
