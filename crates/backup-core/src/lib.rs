@@ -99,6 +99,8 @@ mod manifest;
 mod memory;
 mod patience;
 mod pipeline;
+#[cfg(all(feature = "process", unix))]
+pub mod process;
 mod recipe;
 mod record;
 mod restore;
