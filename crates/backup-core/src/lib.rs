@@ -100,6 +100,8 @@ mod memory;
 mod original;
 mod patience;
 mod pipeline;
+#[cfg(all(feature = "process", unix))]
+pub mod process;
 mod recipe;
 mod record;
 mod restore;

@@ -42,11 +42,9 @@
 
 #![cfg(unix)]
 
-mod child;
 mod file;
 mod options;
 mod source;
-mod stderr;
 mod target;
 
 pub use file::FileTarget;

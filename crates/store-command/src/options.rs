@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backup_core::process::Env;
 use backup_core::retention::Span;
 use serde::{Deserialize, Deserializer, de};
 
@@ -73,7 +73,7 @@ impl Command {
     /// Sets an environment variable; the place for secrets.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.env.0.insert(name.into(), value.into());
+        self.env = self.env.with(name, value);
         self
     }
 
@@ -183,7 +183,7 @@ impl CommandTarget {
     /// Sets an environment variable; the place for secrets.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.env.0.insert(name.into(), value.into());
+        self.env = self.env.with(name, value);
         self
     }
 
@@ -215,17 +215,6 @@ impl CommandTarget {
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit.into());
         self
-    }
-}
-
-/// Environment variables, whose values nobody prints.
-#[derive(Clone, Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Env(pub(crate) BTreeMap<String, String>);
-
-impl fmt::Debug for Env {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
@@ -288,7 +277,7 @@ mod tests {
             .timeout(Duration::from_secs(7200))
             .stall_timeout(Duration::from_secs(90));
         assert_eq!(format!("{read:?}"), format!("{built:?}"));
-        assert_eq!(read.env.0, built.env.0);
+        assert!(read.env.iter().eq(built.env.iter()));
         let target: CommandTarget = toml::from_str("argv = ['psql']\nempty_check = ['x']").unwrap();
         let built = CommandTarget::new(["psql"]).empty_check(["x"]);
         assert_eq!(format!("{target:?}"), format!("{built:?}"));

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use backup_core::process::{Child, Exit, GRACE, Program};
 use backup_core::{
     ByteStream, CHUNK, ErrorKind, Facts, PartWriter, Request, RestoreStep, Result, Source,
     StockCommand, async_trait,
@@ -13,7 +14,6 @@ use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::child::{Child, Exit, GRACE, Program};
 use crate::{Command, KIND};
 
 #[async_trait]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStderr;
 
-use crate::options::Env;
+use super::Env;
 
 /// What is kept: more than is shown, so that a secret that was cut in half is not among it.
 const KEPT: usize = 16 * 1024;
@@ -15,11 +15,11 @@ const SHOWN: usize = 2 * 1024;
 
 /// The end of what was written to standard error. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+pub(super) struct Tail(Arc<Mutex<VecDeque<u8>>>);
 
 impl Tail {
     /// Reads until the end, so that the program never waits for a reader.
-    pub(crate) async fn drain(self, mut stderr: ChildStderr) {
+    pub(super) async fn drain(self, mut stderr: ChildStderr) {
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
             self.push(&buffer[..n]);
@@ -34,15 +34,15 @@ impl Tail {
     }
 
     /// One line: the last two KiB, without control characters and values of `env`.
-    pub(crate) fn text(&self, env: &Env) -> String {
+    pub(super) fn text(&self, env: &Env) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: Vec<u8> = kept.iter().copied().collect();
         drop(kept);
         let mut text = String::from_utf8_lossy(&bytes).into_owned();
-        for (name, value) in &env.0 {
+        for (name, value) in env.iter() {
             // Shorter ones (`1`, `yes`) are no secrets, and would garble everything.
             if value.len() >= 4 {
-                text = text.replace(value.as_str(), &format!("[{name}]"));
+                text = text.replace(value, &format!("[{name}]"));
             }
         }
         let mut start = text.len().saturating_sub(SHOWN);
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_shown_by_name_also_where_the_text_is_cut() {
-        let env = Env([("PASSWORD".to_owned(), "correct horse battery".to_owned())].into());
+        let env = Env::default().with("PASSWORD", "correct horse battery");
         for padding in [0, SHOWN - 30, SHOWN - 10, KEPT - 10] {
             let mut bytes = b"using correct horse battery".to_vec();
             bytes.extend(vec![b'.'; padding]);

@@ -1,5 +1,22 @@
-//! A program in a process group of its own, which does not outlive its guard.
+//! Programs of a store: each in a process group of its own, which does not outlive its guard.
+//!
+//! For plugins whose store has tools that nothing replaces, such as `pg_dump`.
+//!
+//! - **Success is known only at the end.** The exit status joins the end of the stream: look at
+//!   [`Child::exit`] before a stream of the program is called complete.
+//! - **Nothing stays behind.** Whatever of the group still lives is killed when its [`Child`] is
+//!   dropped; a process that leaves the group (`setsid`) is on its own.
+//! - **Secrets** belong into [`Env`], never into `argv`, where `ps` shows them. Where a program
+//!   prints one of them on its standard error, errors show the variable's name instead.
+//!
+//! Needs a tokio runtime with I/O and time enabled. Unix only.
 
+mod env;
+mod feed;
+mod output;
+mod stderr;
+
+use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -8,7 +25,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use backup_core::{Error, ErrorKind, Result};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid,
@@ -17,34 +33,43 @@ use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::options::Env;
-use crate::stderr::Tail;
+use self::stderr::Tail;
+use crate::{Error, ErrorKind, Result};
+
+pub use self::env::Env;
 
 /// How long a program that has ended may keep a pipe open through what it started.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// How much a program may write ahead: the most that Linux gives to everybody.
 const PIPE: usize = 1 << 20;
 
 /// What to run.
-pub(crate) struct Program<'a> {
-    pub(crate) argv: &'a [String],
-    pub(crate) env: &'a Env,
-    pub(crate) env_clear: bool,
-    pub(crate) directory: Option<&'a Path>,
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// The program and its arguments; no shell reads them.
+    pub argv: &'a [String],
+    /// Variables that it gets besides those of this process.
+    pub env: &'a Env,
+    /// Whether it gets nothing of this process's environment.
+    pub env_clear: bool,
+    /// The folder that it runs in, if not that of this process.
+    pub directory: Option<&'a Path>,
 }
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
+pub enum Exit {
+    /// By itself, with this status.
     Status(i32),
+    /// By this signal.
     Signal(i32),
     /// Somebody else in this process collected it.
     Unknown,
 }
 
 /// A running program. Dropping it kills what is left of its process group.
-pub(crate) struct Child {
+pub struct Child {
     name: String,
     env: Env,
     exit: Option<Exit>,
@@ -68,18 +93,20 @@ impl Drop for Group {
     }
 }
 
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Child({}, {:?})", self.name, self.exit)
+    }
+}
+
 impl Program<'_> {
     /// The program's name, for errors.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         self.argv.first().map_or("", String::as_str)
     }
 
     /// Starts it, with `stdin` and `stdout` as its own. Its standard error is read until it ends.
-    pub(crate) fn start(
-        &self,
-        stdin: Stdio,
-        stdout: Stdio,
-    ) -> Result<(Child, Option<ChildStdout>)> {
+    pub fn start(&self, stdin: Stdio, stdout: Stdio) -> Result<(Child, Option<ChildStdout>)> {
         let name = self.name();
         let Some((program, arguments)) = self.argv.split_first().filter(|_| !name.is_empty())
         else {
@@ -94,7 +121,7 @@ impl Program<'_> {
         if self.env_clear {
             command.env_clear();
         }
-        command.envs(&self.env.0).process_group(0);
+        command.envs(self.env.iter()).process_group(0);
         if let Some(folder) = self.directory {
             command.current_dir(folder);
         }
@@ -187,7 +214,7 @@ impl From<WaitIdStatus> for Exit {
 
 impl Child {
     /// Waits until the program has ended. May be asked again, and dropped.
-    pub(crate) async fn exit(&mut self) -> Exit {
+    pub async fn exit(&mut self) -> Exit {
         match self.exit {
             Some(exit) => exit,
             None => {
@@ -198,13 +225,13 @@ impl Child {
     }
 
     /// Whether [`exit`](Self::exit) has told.
-    pub(crate) fn has_exited(&self) -> bool {
+    pub fn has_exited(&self) -> bool {
         self.exit.is_some()
     }
 
     /// `` `pg_dump` exited with status 1: could not connect ``: what happened, and the program's
     /// own last words.
-    pub(crate) async fn failure(&mut self, kind: ErrorKind, what: &str) -> Error {
+    pub async fn failure(&mut self, kind: ErrorKind, what: &str) -> Error {
         if self.exit.is_some() && !self.stderr.is_finished() {
             // What it wrote may still be in the pipe, or a grandchild may hold it.
             let _ = tokio::time::timeout(GRACE, &mut self.stderr).await;
@@ -219,7 +246,7 @@ impl Child {
     }
 
     /// `Ok` for status 0, else [`failure`](Self::failure).
-    pub(crate) async fn check(&mut self, exit: Exit, kind: ErrorKind) -> Result<()> {
+    pub async fn check(&mut self, exit: Exit, kind: ErrorKind) -> Result<()> {
         let what = match exit {
             Exit::Status(0) => return Ok(()),
             Exit::Status(status) => format!("exited with status {status}"),
@@ -230,7 +257,7 @@ impl Child {
     }
 
     /// An I/O error of a pipe to the program.
-    pub(crate) fn broken(&self, error: io::Error) -> Error {
+    pub fn broken(&self, error: io::Error) -> Error {
         Error::io(format!("pipe of `{}`", self.name), error)
     }
 }
