@@ -52,14 +52,16 @@ fn command_target(options: &Options) -> Result<Box<dyn Target>> {
 }
 
 /// A `url`, or its pieces, or both where they agree. Each secret may stand in a file or be the
-/// output of a program.
+/// output of a program; a password that is not there is looked for where libpq looks.
 fn postgres(options: &Options) -> Result<Box<dyn Source>> {
-    Ok(Box::new(postgres_options(options)?.read::<Postgres>()?))
+    let source = postgres_options(options)?.read::<Postgres>()?;
+    Ok(Box::new(source.password_from_env()?))
 }
 
 fn postgres_database(options: &Options) -> Result<Box<dyn Target>> {
     let options = postgres_options(options)?;
-    Ok(Box::new(options.read::<PostgresDatabase>()?))
+    let target = options.read::<PostgresDatabase>()?;
+    Ok(Box::new(target.password_from_env()?))
 }
 
 fn postgres_options(options: &Options) -> Result<Options> {

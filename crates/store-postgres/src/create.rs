@@ -41,6 +41,12 @@ impl Temporary {
     pub(crate) fn keep(mut self) {
         self.kept = true;
     }
+
+    /// Drops the database now.
+    pub(crate) async fn remove(mut self) {
+        self.kept = true;
+        remove(&self.server).await;
+    }
 }
 
 impl Drop for Temporary {
@@ -51,12 +57,15 @@ impl Drop for Temporary {
         let server = self.server.clone();
         // Without a runtime nobody can: it stays, and its name says what it is.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = drop_database(&server).await {
-                    tracing::warn!(database = %server, error = %error.chain(), "a database of a restore that failed stays behind: drop it");
-                }
-            });
+            runtime.spawn(async move { remove(&server).await });
         }
+    }
+}
+
+async fn remove(server: &Server) {
+    if let Err(error) = drop_database(server).await {
+        let error = error.chain();
+        tracing::warn!(database = %server, error, "a database of a restore that failed stays behind: drop it");
     }
 }
 

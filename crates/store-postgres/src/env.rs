@@ -7,7 +7,7 @@ use std::path::Path;
 use backup_core::{Error, Result, Secret};
 
 use crate::programs::Programs;
-use crate::server::{Pieces, SslMode, invalid, parse_port};
+use crate::server::{Pieces, Server, SslMode, invalid, parse_port};
 
 /// Variables by name.
 pub(crate) struct Vars(Get);
@@ -71,9 +71,30 @@ impl Vars {
         if pieces.password.is_none()
             && let Some(file) = self.get("PGPASSFILE")
         {
-            pieces.password = passfile(Path::new(&file), &pieces)?;
+            let place = [
+                pieces.host.as_deref().unwrap_or("localhost"),
+                &pieces.port.unwrap_or(5432).to_string(),
+                pieces.database.as_deref().unwrap_or_default(),
+                pieces.user.as_deref().unwrap_or_default(),
+            ];
+            pieces.password = passfile(Path::new(&file), place)?;
         }
         Ok(pieces)
+    }
+
+    /// What libpq would take for a `server` without a password.
+    pub(crate) fn password(&self, server: &Server) -> Result<Option<Secret>> {
+        if let Some(password) = self.get("PGPASSWORD") {
+            return Ok(Some(Secret::new(password)));
+        }
+        let Some(file) = self.get("PGPASSFILE") else {
+            return Ok(None);
+        };
+        let port = server.port.to_string();
+        passfile(
+            Path::new(&file),
+            [&server.host, &port, &server.database, &server.user],
+        )
     }
 
     /// The one value that all of these give.
@@ -98,7 +119,7 @@ impl Vars {
 
 /// The password in a file of `host:port:database:user:password` lines, `*` for any, that nobody
 /// else can read (PostgreSQL documentation, 34.16).
-fn passfile(file: &Path, pieces: &Pieces) -> Result<Option<Secret>> {
+fn passfile(file: &Path, place: [&str; 4]) -> Result<Option<Secret>> {
     let failed = |e| Error::io(format!("PGPASSFILE `{}`", file.display()), e);
     let mode = fs::metadata(file).map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -108,20 +129,13 @@ fn passfile(file: &Path, pieces: &Pieces) -> Result<Option<Secret>> {
         )));
     }
     let text = fs::read_to_string(file).map_err(failed)?;
-    let port = pieces.port.unwrap_or(5432).to_string();
-    let wanted = [
-        pieces.host.as_deref().unwrap_or("localhost"),
-        &port,
-        pieces.database.as_deref().unwrap_or_default(),
-        pieces.user.as_deref().unwrap_or_default(),
-    ];
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let fields = fields(line);
         if fields.len() == 5
             && fields
                 .iter()
-                .zip(wanted)
-                .all(|(field, wanted)| field == "*" || field == wanted)
+                .zip(place)
+                .all(|(field, place)| field == "*" || field == place)
         {
             return Ok(Some(Secret::new(&*fields[4])));
         }

@@ -81,6 +81,14 @@ macro_rules! common {
             self
         }
 
+        /// The password from `PGPASSWORD` or `PGPASSFILE` of this process, if there is none yet.
+        pub fn password_from_env(mut self) -> Result<Self> {
+            if self.server.password.is_none() {
+                self.server.password = Vars::of_process().password(&self.server)?;
+            }
+            Ok(self)
+        }
+
         /// The folder with `pg_dump`, `pg_dumpall` and `pg_restore`.
         #[must_use]
         pub fn bin(mut self, folder: impl Into<PathBuf>) -> Self {

@@ -69,15 +69,25 @@ impl Target for PostgresDatabase {
         }
         let session = Session::beside(&self.server).await?;
         let version = Version::of(&session, &self.server).await?;
+        // Before anything is made: it may be missing.
+        self.programs
+            .tool("pg_restore", &self.server, version.major)
+            .await?;
         let temporary = Temporary::create(&session, &self.server, parts.facts()).await?;
         drop(session);
-        let into = &temporary.server;
-        let tool = self
-            .programs
-            .tool("pg_restore", into, version.major)
-            .await?;
-        self.fill(into, tool, parts, &how).await?;
-        parts.require_complete(parts.names())?;
+        let filled = async {
+            let into = &temporary.server;
+            let tool = self
+                .programs
+                .tool("pg_restore", into, version.major)
+                .await?;
+            self.fill(into, tool, parts, &how).await?;
+            parts.require_complete(parts.names())
+        };
+        if let Err(error) = filled.await {
+            temporary.remove().await;
+            return Err(error);
+        }
         let swapped = tokio::spawn(swap(temporary, self.server.clone()));
         let swapped = swapped.await;
         swapped

@@ -295,3 +295,38 @@ async fn an_older_pg_dump_is_refused_before_it_dumps() {
         .unwrap();
     assert_eq!(to.psql("select count(*) from t").trim(), "10");
 }
+
+/// The database of a restore that failed stayed behind where the program ended at once.
+#[test]
+fn a_failed_restore_has_cleaned_up_when_it_returns() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (from, to) = (server.database("fine"), server.name("failed"));
+    from.psql("create table t as select generate_series(1, 10) a");
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("pg_restore");
+    let real = server.bin.join("pg_restore");
+    let real = real.display();
+    std::fs::write(
+        &script,
+        format!(
+            "#!/bin/sh\n{real} \"$@\"\ncase $1 in --version) exit 0; esac\necho broke >&2; exit 1\n"
+        ),
+    )
+    .unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).unwrap();
+    let target = to.target().bin(folder.path());
+    let error = runtime
+        .block_on(there_and_back(from.source(), &target))
+        .unwrap_err();
+    drop(runtime);
+    assert!(error.chain().contains("broke"), "{error:?}");
+    assert_eq!(to.leftovers(), [""; 0]);
+    assert_eq!(to.fingerprint(), None);
+}
