@@ -62,10 +62,12 @@ impl Drop for Temporary {
     }
 }
 
-async fn remove(server: &Server) {
+/// Drops a database that nobody needs. If that fails the work is done nevertheless, and this is
+/// only room to be won back.
+pub(crate) async fn remove(server: &Server) {
     if let Err(error) = drop_database(server).await {
         let error = error.chain();
-        tracing::warn!(database = %server, error, "a database of a restore that failed stays behind: drop it");
+        tracing::warn!(database = %server, error, "a database that the restore no longer needs stays behind: drop it");
     }
 }
 

@@ -5,15 +5,33 @@ use std::time::Duration;
 use backup_core::Result;
 use tokio::time::sleep;
 
-use crate::create::{Temporary, inherit, name};
+use crate::create::{Temporary, inherit, name, remove};
 use crate::server::Server;
 use crate::sql::{Session, ident, literal};
 
-/// Gives `temporary` the name of `server`'s database, and drops the one that had it, last.
+/// Gives `temporary` the name of `server`'s database, and drops the one that had it, last. On an
+/// error `temporary` is gone, and the other as it was.
 ///
 /// Not to be dropped halfway: the caller runs it as a task of its own.
 pub(crate) async fn swap(temporary: Temporary, server: Server) -> Result<()> {
-    let session = Session::beside(&server).await?;
+    match rename(&temporary.server, &server).await {
+        Ok(aside) => {
+            temporary.keep();
+            if let Some(aside) = aside {
+                remove(&server.database(&aside)).await;
+            }
+            Ok(())
+        }
+        Err(error) => {
+            temporary.remove().await;
+            Err(error)
+        }
+    }
+}
+
+/// The name that the replaced database has now, if there was one.
+async fn rename(temporary: &Server, server: &Server) -> Result<Option<String>> {
+    let session = Session::beside(server).await?;
     let old = &server.database;
     let exists = session
         .query_opt("select from pg_database where datname = $1::text", &[old])
@@ -23,15 +41,14 @@ pub(crate) async fn swap(temporary: Temporary, server: Server) -> Result<()> {
         .is_some();
     let publish = format!(
         "alter database {} rename to {}",
-        ident(&temporary.server.database),
+        ident(&temporary.database),
         ident(old)
     );
     if !exists {
         session.run(&format!("publish {server}"), &publish).await?;
-        temporary.keep();
-        return Ok(());
+        return Ok(None);
     }
-    inherit(&session, old, &temporary.server.database).await?;
+    inherit(&session, old, &temporary.database).await?;
     let aside = name(old, "replaced")?;
     let renames = format!(
         "begin; alter database {} rename to {}; {publish}; commit",
@@ -40,23 +57,14 @@ pub(crate) async fn swap(temporary: Temporary, server: Server) -> Result<()> {
     );
     // A rename waits for those who are connected, five seconds at most, and lets nobody in
     // meanwhile (CountOtherDBBackends in the server): they are ended while it waits.
-    let others = Session::beside(&server).await?;
+    let others = Session::beside(server).await?;
     let what = format!("replace {server}");
     let renamed = tokio::select! {
         renamed = session.run(&what, &renames) => renamed,
         never = end_connections(&others, old) => never,
     };
-    if renamed.is_err() {
-        let _ = session.run(&what, "rollback").await;
-    }
-    renamed?;
-    temporary.keep();
-    let drop = format!("drop database {} with (force)", ident(&aside));
-    if let Err(error) = session.run("drop what was replaced", &drop).await {
-        // The restore is done; this is only room to be won back.
-        tracing::warn!(database = %aside, error = %error.chain(), "what was replaced stays behind: drop it");
-    }
-    Ok(())
+    // A failed one is rolled back when the session closes.
+    renamed.map(|()| Some(aside))
 }
 
 async fn end_connections(session: &Session, database: &str) -> Result<()> {

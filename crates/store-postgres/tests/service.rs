@@ -330,3 +330,45 @@ fn a_failed_restore_has_cleaned_up_when_it_returns() {
     assert_eq!(to.leftovers(), [""; 0]);
     assert_eq!(to.fingerprint(), None);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_get_the_password_in_their_environment_and_nowhere_else() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("secretive"), server.name("secret"));
+    from.psql("create table t as select 1 as a");
+    let folder = tempfile::tempdir().unwrap();
+    let seen = folder.path().join("seen");
+    for name in ["pg_dump", "pg_dumpall", "pg_restore"] {
+        let (file, real) = (folder.path().join(name), server.bin.join(name));
+        let script = format!(
+            "#!/bin/sh\necho \"{name} $*\" >> {0}; echo \"password: $PGPASSWORD\" >> {0}\nexec {1} \"$@\"\n",
+            seen.display(),
+            real.display()
+        );
+        std::fs::write(&file, script).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&file, executable).unwrap();
+    }
+    let target = to.target().bin(folder.path());
+    there_and_back(from.source().bin(folder.path()).shards(2), &target)
+        .await
+        .unwrap();
+    let seen = std::fs::read_to_string(seen).unwrap();
+    let (environment, arguments): (Vec<&str>, Vec<&str>) = seen
+        .lines()
+        .partition(|line| line.starts_with("password: "));
+    assert!(arguments.len() > 8, "{arguments:?}");
+    for line in arguments {
+        assert!(!line.contains(server.password()), "{line}");
+    }
+    // Who is only asked for its version needs none.
+    let given = format!("password: {}", server.password());
+    assert!(
+        environment
+            .iter()
+            .all(|line| *line == "password: " || *line == given)
+    );
+    assert!(environment.contains(&&*given) && environment.contains(&"password: "));
+}
