@@ -8,3 +8,5 @@ pub use sink_fs as fs;
 pub use store_command as command;
 #[cfg(feature = "files")]
 pub use store_files as files;
+#[cfg(feature = "postgres")]
+pub use store_postgres as postgres;

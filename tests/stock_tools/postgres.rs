@@ -10,7 +10,11 @@ use store_command::CommandTarget;
 use super::Found;
 
 const SCHEMA: &str = r#"
-create extension if not exists pgcrypto;
+do $$ begin
+    if exists (select from pg_available_extensions where name = 'pgcrypto') then
+        create extension pgcrypto;
+    end if;
+end $$;
 create schema shop;
 create type shop.state as enum ('new', 'paid', 'sent');
 create table shop.orders (
@@ -45,20 +49,21 @@ struct Server {
 }
 
 impl Server {
-    fn at_hand() -> Option<Self> {
-        let Ok(url) = std::env::var("LIFEBELT_PG15_URL") else {
+    fn at_hand(major: u32) -> Option<Self> {
+        let variable = format!("LIFEBELT_PG{major}_URL");
+        let Ok(url) = std::env::var(&variable) else {
             assert!(
                 std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
-                "LIFEBELT_PG15_URL is missing: eval \"$(scripts/services env)\" sets it"
+                "{variable} is missing: eval \"$(scripts/services env)\" sets it"
             );
-            eprintln!("not run: needs LIFEBELT_PG15_URL (scripts/test sets it)");
+            eprintln!("not run: needs {variable} (scripts/test sets it)");
             return None;
         };
         let (scheme, rest) = url.split_once("://").unwrap();
         let (login, place) = rest.split_once('@').unwrap();
         let (user, password) = login.split_once(':').unwrap();
         let (host, _) = place.split_once('/').unwrap();
-        let bin = std::env::var_os("LIFEBELT_PG15_BIN");
+        let bin = std::env::var_os(format!("LIFEBELT_PG{major}_BIN"));
         Some(Self {
             url: format!("{scheme}://{user}@{host}"),
             password: password.to_owned(),
@@ -129,7 +134,7 @@ impl Drop for Database<'_> {
 
 #[tokio::test]
 async fn a_database_comes_back_with_and_without_us() {
-    let Some(server) = Server::at_hand() else {
+    let Some(server) = Server::at_hand(15) else {
         return;
     };
     let (keys, work) = (Keys::new(), tempfile::tempdir().unwrap());
@@ -173,4 +178,39 @@ async fn a_database_comes_back_with_and_without_us() {
     let request = RestoreRequest::default().overwrite(target.to_string());
     job.restore(&id, &target, request).await.unwrap();
     assert!(with_us.dump() == before, "restored by the library");
+}
+
+#[tokio::test]
+async fn dumps_of_every_version_come_back_by_their_instructions() {
+    for server in [15, 16, 18].into_iter().filter_map(Server::at_hand) {
+        let shop = server.database("dumped");
+        server.psql(&shop.name, SCHEMA);
+        let before = shop.dump();
+        for shards in [1, 3] {
+            let (keys, work) = (Keys::new(), tempfile::tempdir().unwrap());
+            let source = store_postgres::Postgres::from_url(shop.url()).unwrap();
+            let source = source
+                .password(&server.password)
+                .bin(&server.bin)
+                .shards(shards);
+            let target = server.database("instructed");
+            let found = Found::of(
+                job("shop", &keys, work.path()).source(source),
+                &keys,
+                work.path(),
+            )
+            .await;
+            found.link_tools(std::slice::from_ref(&server.bin));
+            let globals = found.at("globals.sql");
+            let found = found
+                .set("PGPASSWORD", &server.password)
+                .set("TARGET", target.url())
+                .set("GLOBALS", globals.display());
+            found.restores();
+            assert!(target.dump() == before, "restored by RESTORE.md");
+            let globals = std::fs::read_to_string(globals).unwrap();
+            assert!(globals.contains("CREATE ROLE postgres;"), "{globals}");
+            assert!(found.restored().is_err(), "into what is not empty");
+        }
+    }
 }

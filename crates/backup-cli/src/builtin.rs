@@ -6,6 +6,7 @@ use backup_core::{Result, Sink, Source, Target};
 use sink_fs::FsSink;
 use store_command::{Command, CommandTarget, FileTarget};
 use store_files::{Files, Folder};
+use store_postgres::{Postgres, PostgresDatabase};
 
 use crate::Registry;
 use crate::config::Options;
@@ -18,7 +19,9 @@ pub(crate) fn registry() -> Registry {
         .source("files", files)
         .target("files", folder)
         .source("command", command)
-        .target("command", command_target);
+        .target("command", command_target)
+        .source("postgres", postgres)
+        .target("postgres", postgres_database);
     registry
 }
 
@@ -46,4 +49,21 @@ fn command_target(options: &Options) -> Result<Box<dyn Target>> {
     }
     let options = options.absolute("directory").reveal("env")?;
     Ok(Box::new(options.read::<CommandTarget>()?))
+}
+
+/// A `url`, or its pieces, or both where they agree. Each secret may stand in a file or be the
+/// output of a program; a password that is not there is looked for where libpq looks.
+fn postgres(options: &Options) -> Result<Box<dyn Source>> {
+    let source = postgres_options(options)?.read::<Postgres>()?;
+    Ok(Box::new(source.password_from_env()?))
+}
+
+fn postgres_database(options: &Options) -> Result<Box<dyn Target>> {
+    let options = postgres_options(options)?;
+    let target = options.read::<PostgresDatabase>()?;
+    Ok(Box::new(target.password_from_env()?))
+}
+
+fn postgres_options(options: &Options) -> Result<Options> {
+    options.absolute("bin").reveal("url")?.reveal("password")
 }

@@ -47,11 +47,14 @@ impl Context<'_> {
     pub(crate) fn is_production(&self, target: &dyn Target) -> bool {
         let name = target.to_string();
         let is_source = |options: &Options| {
-            // As the target itself would call it: a URL without its password.
-            let source = self
-                .registry
-                .make_target(&Options::place(options.kind(), &place_of(options)?))
-                .ok()?;
+            // As the target itself would call it: a URL without its password. A table with pieces
+            // of a URL is one for the target too.
+            let place = || {
+                self.registry
+                    .make_target(&Options::place(options.kind(), &place_of(options)?))
+                    .ok()
+            };
+            let source = self.registry.make_target(options).ok().or_else(place)?;
             Some(source.kind() == target.kind() && overlap(&source.to_string(), &name))
         };
         let mut jobs = self.loaded.config.jobs.values();

@@ -161,6 +161,11 @@ macro_rules! __store_case {
         async fn $case() {
             $crate::testing::__private::within_minutes(async {
                 let fixture = $fixture.await;
+                let missing = $crate::testing::source::SourceFixture::missing(&fixture);
+                if let Some(missing) = missing {
+                    eprintln!("not run: {missing}");
+                    return;
+                }
                 $crate::testing::$kit::$case(&fixture).await;
             })
             .await;

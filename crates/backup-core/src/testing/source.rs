@@ -18,6 +18,12 @@ use crate::{
 /// A store to be backed up: a server, a folder, a fake. One for each case.
 #[async_trait]
 pub trait SourceFixture: Send + Sync + 'static {
+    /// Why there is nothing to test here: `needs LIFEBELT_PG15_URL`. Every case is passed over
+    /// with that note. Where a server must not be missing, the fixture panics instead.
+    fn missing(&self) -> Option<String> {
+        None
+    }
+
     /// The source under test, whole and well.
     fn source(&self) -> Arc<dyn Source>;
 

@@ -1,0 +1,374 @@
+//! Real databases, there and back, and everything that goes wrong with them.
+
+#![allow(clippy::unwrap_used, reason = "a failing fixture fails its test")]
+
+mod support;
+
+use backup_core::{
+    ErrorKind, Job, MemorySink, Occupancy, Pipeline, RestoreRequest, Result, RunOptions, Sink,
+    Source, Target,
+};
+use futures::StreamExt;
+use support::{Database, SCHEMA, Server, assert_same};
+
+fn job(source: impl Source, sink: &MemorySink) -> Job {
+    Job::builder("job")
+        .source(source)
+        .pipeline(Pipeline::unencrypted())
+        .sink("memory", sink.clone())
+        .build()
+        .unwrap()
+}
+
+/// A database with one of everything.
+fn seeded(server: &Server) -> Database {
+    let database = server.database("seeded");
+    database.psql(SCHEMA);
+    database
+}
+
+/// Parts without a manifest are no backup: the next sweep takes them.
+async fn nothing_in(sink: &MemorySink) {
+    let left: Vec<_> = sink.list(None).collect().await;
+    let names = left
+        .iter()
+        .map(|object| object.as_ref().unwrap().key.name());
+    let documents: Vec<_> = names
+        .filter(|name| !name.ends_with(".sql") && !name.ends_with(".dump"))
+        .collect();
+    assert!(documents.is_empty(), "a failed backup left {documents:?}");
+}
+
+/// Backs up with `source` and restores into `target`.
+async fn there_and_back(source: impl Source, target: &dyn Target) -> Result<()> {
+    let sink = MemorySink::new();
+    let job = job(source, &sink);
+    let id = match job.run(RunOptions::default()).await {
+        Ok(report) => report.id,
+        Err(error) => {
+            nothing_in(&sink).await;
+            return Err(error);
+        }
+    };
+    job.restore(&id, target, RestoreRequest::default()).await?;
+    Ok(())
+}
+
+/// The error that a backup ends with; nothing may be in the sink.
+async fn failure(source: impl Source) -> backup_core::Error {
+    let sink = MemorySink::new();
+    let outcome = job(source, &sink).run(RunOptions::default()).await;
+    nothing_in(&sink).await;
+    outcome.map(|report| report.status()).unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_destroyed_comes_back_equal() {
+    for server in Server::all() {
+        let database = seeded(&server);
+        let before = database.fingerprint().unwrap();
+        assert!(before.contains("lo_create('4711')") && before.contains("Größe; drop"));
+        for shards in [1, 3] {
+            let (sink, source) = (MemorySink::new(), database.source().shards(shards));
+            let job = job(source, &sink);
+            let id = job.run(RunOptions::default()).await.unwrap().id;
+            database.destroy();
+            assert_eq!(database.fingerprint(), None, "it was destroyed");
+            let target = database.target();
+            job.restore(&id, &target, RestoreRequest::default())
+                .await
+                .unwrap();
+            let after = database.fingerprint().unwrap();
+            let what = format!("PostgreSQL {} in {shards} parts", server.major);
+            assert_same(&before, &after, &what);
+            assert_eq!(database.leftovers(), [""; 0]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn facts_tell_what_was_backed_up() {
+    for server in Server::all() {
+        let database = seeded(&server);
+        let (sink, source) = (MemorySink::new(), database.source());
+        let job = job(source, &sink);
+        let id = job.run(RunOptions::default()).await.unwrap().id;
+        let facts = job.find(id.as_str()).await.unwrap().manifest.facts.clone();
+        let text = |name: &str| facts.get(name).unwrap().as_str().unwrap().to_owned();
+        assert!(text("server_version").starts_with(&server.major.to_string()));
+        assert!(text("client_version").starts_with(&server.major.to_string()));
+        assert_eq!(text("database"), database.name);
+        let system = "select system_identifier from pg_control_system()";
+        assert_eq!(text("system_id"), database.psql(system).trim());
+        assert!(text("lsn").contains('/'));
+        assert_eq!(facts.get("role_passwords").unwrap(), true);
+        assert!(facts.get("size").unwrap().as_i64().unwrap() > 8_000_000);
+        let rows = facts.get("rows").unwrap();
+        assert_eq!(rows["shop.everything"], 3001);
+        assert_eq!(
+            rows["shop.secrets"], 2,
+            "also where row security hides some"
+        );
+        assert_eq!(rows["shop.parent"], 1, "without the child's");
+        assert_eq!(rows["\"Größe; drop\".\"Ünï \"\"quoted\"\" name $1\""], 500);
+        assert_eq!(
+            rows.get("shop.measures"),
+            None,
+            "its partitions have the rows"
+        );
+        assert_eq!(facts.get("rows_estimated").unwrap(), &serde_json::json!({}));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_in_use_is_replaced_with_its_own_settings() {
+    for server in Server::all() {
+        let (from, to) = (seeded(&server), server.database("inuse"));
+        let role = format!("owner_{}", to.name);
+        to.psql(&format!(
+            "create role {role}; create table old (a int); alter database {0} owner to {role};
+            alter database {0} set search_path = \"a, b\", c; alter role {role} in database {0} set work_mem = '77MB';
+            revoke all on database {0} from public; grant connect on database {0} to {role}",
+            to.name
+        ));
+        let settings = || {
+            server.psql("postgres", &format!(
+                "select pg_get_userbyid(datdba), (select array_agg(setconfig order by setrole) from pg_db_role_setting
+                where setdatabase = d.oid), (select array_agg(a::text order by a::text) from aclexplode(datacl) a)
+                from pg_database d where datname = '{}'", to.name))
+        };
+        let before = settings();
+        assert!(
+            before.contains("77MB") && before.contains(&role),
+            "{before}"
+        );
+        let url = server.url(&to.name);
+        let mut user = std::process::Command::new(server.bin.join("psql"))
+            .args(["-X", "-d", &url, "-c", "select 'connected', pg_sleep(600)"])
+            .env("PGPASSWORD", server.password())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let connected = format!(
+            "select count(*) from pg_stat_activity where datname = '{}' and query ~ 'pg_sleep'",
+            to.name
+        );
+        while server.psql("postgres", &connected).trim() != "1" {
+            tokio::task::yield_now().await;
+        }
+        let sink = MemorySink::new();
+        let (job, target) = (job(from.source(), &sink), to.target());
+        let id = job.run(RunOptions::default()).await.unwrap().id;
+        match target.occupancy().await.unwrap() {
+            Occupancy::Holds(what) => assert!(what.starts_with("1 table, "), "{what}"),
+            Occupancy::Empty => panic!("a table is not nothing"),
+        }
+        let refused = job.restore(&id, &target, RestoreRequest::default()).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
+        assert!(user.try_wait().unwrap().is_none(), "nobody was disturbed");
+        let request = RestoreRequest::default().overwrite(target.to_string());
+        job.restore(&id, &target, request).await.unwrap();
+        assert!(!user.wait().unwrap().success(), "the user was disconnected");
+        assert_same(
+            &from.fingerprint().unwrap(),
+            &to.fingerprint().unwrap(),
+            "in use",
+        );
+        assert_eq!(settings(), before);
+        assert_eq!(to.leftovers(), [""; 0]);
+        to.destroy();
+        server.psql("postgres", &format!("drop role {role}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_and_in_parts() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("placed"), server.database("place"));
+    from.psql(
+        "create schema shop; create table shop.parent (a int primary key);
+        create table shop.child (a int references shop.parent);
+        create table shop.bulk as select generate_series(1, 60000) n",
+    );
+    to.psql("create table mine as select 1 as a");
+    let sink = MemorySink::new();
+    let job = job(from.source(), &sink);
+    let id = job.run(RunOptions::default()).await.unwrap().id;
+    let target = to.target().in_place(true);
+    assert!(!target.publishes_atomically());
+    for round in 0..2 {
+        let request = RestoreRequest::default().overwrite(target.to_string());
+        job.restore(&id, &target, request).await.unwrap();
+        assert_eq!(to.psql("select a from mine").trim(), "1", "round {round}");
+        to.psql("delete from shop.bulk; drop table shop.child");
+    }
+    let part = server.name("part");
+    let target = part.target().schemas(["shop"]).tables(["bulk", "parent"]);
+    job.restore(&id, &target, RestoreRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(part.psql("select count(*) from shop.bulk").trim(), "60000");
+    let others = "select count(*) from pg_tables where schemaname = 'shop'";
+    assert_eq!(part.psql(others).trim(), "2");
+    let request = RestoreRequest::default().overwrite(target.to_string());
+    let refused = job.restore(&id, &target, request).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_is_no_superuser_backs_up_without_passwords() {
+    for server in Server::all() {
+        let database = server.database("plainrole");
+        let role = format!("reader_{}", database.name);
+        database.psql(&format!(
+            "create table t as select generate_series(1, 10) a; create role {role} login password 'canary-word'"
+        ));
+        let source = || {
+            let url = server
+                .url(&database.name)
+                .replace("postgres@", &format!("{role}@"));
+            let source = store_postgres::Postgres::from_url(url).unwrap();
+            source.bin(&server.bin).password("canary-word")
+        };
+        let error = failure(source()).await;
+        assert!(
+            error.chain().contains("permission denied for table t"),
+            "{error:?}"
+        );
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        database.psql(&format!("grant pg_read_all_data to {role}"));
+        let sink = MemorySink::new();
+        let job = job(source(), &sink);
+        let id = job.run(RunOptions::default()).await.unwrap().id;
+        let facts = job.find(id.as_str()).await.unwrap().manifest.facts.clone();
+        assert_eq!(facts.get("role_passwords").unwrap(), false);
+        assert_eq!(facts.get("rows").unwrap()["public.t"], 10);
+        let target = server.name("plainback");
+        job.restore(&id, &target.target(), RestoreRequest::default())
+            .await
+            .unwrap();
+        assert_eq!(target.psql("select count(*) from t").trim(), "10");
+        database.destroy();
+        server.psql("postgres", &format!("drop role {role}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_work_is_a_clear_failure() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let database = server.database("clear");
+    let error = failure(database.source().password("canary")).await;
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    assert!(error.chain().contains("password") && !error.chain().contains("canary"));
+    let error = failure(server.source("no_such_database")).await;
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    assert!(error.chain().contains("no_such_database"));
+    let nobody = store_postgres::Postgres::from_url("postgres://u@127.0.0.1:1/d").unwrap();
+    assert_eq!(failure(nobody).await.kind(), ErrorKind::Unavailable);
+    let error = failure(database.source().bin("/no/such/folder")).await;
+    assert!(
+        error.chain().contains("say where they are with `bin`"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_pg_dump_is_refused_before_it_dumps() {
+    let (Some(old), Some(new)) = (Server::at_hand(15), Server::at_hand(18)) else {
+        return;
+    };
+    let error = failure(new.source("postgres").bin(&old.bin)).await;
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(
+        error.chain().contains("is older than the server, 18"),
+        "{error:?}"
+    );
+    // A newer one will do.
+    let (from, to) = (old.database("older"), new.name("newer"));
+    from.psql("create table t as select generate_series(1, 10) a");
+    there_and_back(from.source().bin(&new.bin), &to.target())
+        .await
+        .unwrap();
+    assert_eq!(to.psql("select count(*) from t").trim(), "10");
+}
+
+/// The database of a restore that failed stayed behind where the program ended at once.
+#[test]
+fn a_failed_restore_has_cleaned_up_when_it_returns() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (from, to) = (server.database("fine"), server.name("failed"));
+    from.psql("create table t as select generate_series(1, 10) a");
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("pg_restore");
+    let real = server.bin.join("pg_restore");
+    let real = real.display();
+    std::fs::write(
+        &script,
+        format!(
+            "#!/bin/sh\n{real} \"$@\"\ncase $1 in --version) exit 0; esac\necho broke >&2; exit 1\n"
+        ),
+    )
+    .unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).unwrap();
+    let target = to.target().bin(folder.path());
+    let error = runtime
+        .block_on(there_and_back(from.source(), &target))
+        .unwrap_err();
+    drop(runtime);
+    assert!(error.chain().contains("broke"), "{error:?}");
+    assert_eq!(to.leftovers(), [""; 0]);
+    assert_eq!(to.fingerprint(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_get_the_password_in_their_environment_and_nowhere_else() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("secretive"), server.name("secret"));
+    from.psql("create table t as select 1 as a");
+    let folder = tempfile::tempdir().unwrap();
+    let seen = folder.path().join("seen");
+    for name in ["pg_dump", "pg_dumpall", "pg_restore"] {
+        let (file, real) = (folder.path().join(name), server.bin.join(name));
+        let script = format!(
+            "#!/bin/sh\necho \"{name} $*\" >> {0}; echo \"password: $PGPASSWORD\" >> {0}\nexec {1} \"$@\"\n",
+            seen.display(),
+            real.display()
+        );
+        std::fs::write(&file, script).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&file, executable).unwrap();
+    }
+    let target = to.target().bin(folder.path());
+    there_and_back(from.source().bin(folder.path()).shards(2), &target)
+        .await
+        .unwrap();
+    let seen = std::fs::read_to_string(seen).unwrap();
+    let (environment, arguments): (Vec<&str>, Vec<&str>) = seen
+        .lines()
+        .partition(|line| line.starts_with("password: "));
+    assert!(arguments.len() > 8, "{arguments:?}");
+    for line in arguments {
+        assert!(!line.contains(server.password()), "{line}");
+    }
+    // Who is only asked for its version needs none.
+    let given = format!("password: {}", server.password());
+    assert!(
+        environment
+            .iter()
+            .all(|line| *line == "password: " || *line == given)
+    );
+    assert!(environment.contains(&&*given) && environment.contains(&"password: "));
+}
