@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::{
-    ByteStream, Capabilities, Error, ErrorKind, Key, Locator, Object, PutOptions, Result, Sink,
-    Swept, async_trait,
+    ByteStream, Capabilities, Check, Error, ErrorKind, Key, Locator, Object, PutOptions, Result,
+    Sink, Swept, async_trait,
 };
 
 /// A sink with versions, seen as it was written: reads of a key give its oldest version.
@@ -112,6 +112,10 @@ impl Sink for Originals {
 
     async fn sweep(&self, older_than: Duration) -> Result<Swept> {
         self.0.sweep(older_than).await
+    }
+
+    async fn examine(&self) -> Result<Vec<Check>> {
+        self.0.examine().await
     }
 
     fn capabilities(&self) -> Capabilities {
