@@ -121,6 +121,35 @@ async fn facts_tell_what_was_backed_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_too_long_to_count_is_estimated_and_said_to_be() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("uncounted"), server.name("estimated"));
+    from.psql(
+        "create table small as select 1 as a;
+        create table large as select generate_series(1, 3000000) a; analyze",
+    );
+    for (milliseconds, exact) in [(0, 0), (40, 1)] {
+        let source = from
+            .source()
+            .count_for(std::time::Duration::from_millis(milliseconds));
+        let sink = MemorySink::new();
+        let job = job(source, &sink);
+        let id = job.run(RunOptions::default()).await.unwrap().id;
+        let facts = job.find(id.as_str()).await.unwrap().manifest.facts.clone();
+        assert_eq!(facts.get("rows").unwrap().as_object().unwrap().len(), exact);
+        assert_eq!(
+            facts.get("rows_estimated").unwrap()["public.large"],
+            3_000_000
+        );
+        let request = RestoreRequest::default().overwrite(to.target().to_string());
+        job.restore(&id, &to.target(), request).await.unwrap();
+        assert_eq!(to.psql("select count(*) from large").trim(), "3000000");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_in_use_is_replaced_with_its_own_settings() {
     for server in Server::all() {
         let (from, to) = (seeded(&server), server.database("inuse"));
@@ -269,6 +298,16 @@ async fn what_cannot_work_is_a_clear_failure() {
     assert!(error.chain().contains("no_such_database"));
     let nobody = store_postgres::Postgres::from_url("postgres://u@127.0.0.1:1/d").unwrap();
     assert_eq!(failure(nobody).await.kind(), ErrorKind::Unavailable);
+    let url = server.url_with_password(&database.name);
+    for words in ["sslmode=require", "sslmode=verify-full&sslrootcert=system"] {
+        // The server has no TLS: nobody goes on without it.
+        let source = store_postgres::Postgres::from_url(format!("{url}?{words}")).unwrap();
+        let error = failure(source).await;
+        assert!(
+            error.chain().contains("server does not support TLS"),
+            "{error:?}"
+        );
+    }
     let error = failure(database.source().bin("/no/such/folder")).await;
     assert!(
         error.chain().contains("say where they are with `bin`"),
