@@ -411,3 +411,31 @@ async fn programs_get_the_password_in_their_environment_and_nowhere_else() {
     );
     assert!(environment.contains(&&*given) && environment.contains(&"password: "));
 }
+
+/// What somebody put into the database while it was being restored beside it would have been
+/// dropped with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_into_an_empty_database_meanwhile_is_not_replaced() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("late"), server.database("latecomer"));
+    from.psql("create table t as select generate_series(1, 10) a");
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("pg_restore");
+    let text = format!(
+        "#!/bin/sh\ncase $1 in --version) ;; *) {}/psql -X -q -d {} -c 'create table precious ()' ;; esac\nexec {}/pg_restore \"$@\"\n",
+        server.bin.display(),
+        server.url(&to.name),
+        server.bin.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).unwrap();
+    let target = to.target().bin(folder.path());
+    let error = there_and_back(from.source(), &target).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    assert!(error.chain().contains("now holds 1 table"), "{error:?}");
+    assert_eq!(to.psql("select count(*) from precious").trim(), "0");
+    assert_eq!(to.leftovers(), [""; 0]);
+}
