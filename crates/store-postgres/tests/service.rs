@@ -439,3 +439,29 @@ async fn what_comes_into_an_empty_database_meanwhile_is_not_replaced() {
     assert_eq!(to.psql("select count(*) from precious").trim(), "0");
     assert_eq!(to.leftovers(), [""; 0]);
 }
+
+/// Behind a prefix the programs get no address: the server is at home there. Here the prefix
+/// brings one, as a container would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_run_behind_a_prefix() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("inside"), server.name("outside"));
+    from.psql("create table t as select generate_series(1, 10) a");
+    let (host, port) = server.place.split_once(':').unwrap();
+    let prefix = [
+        "env".to_owned(),
+        format!("PGHOST={host}"),
+        format!("PGPORT={port}"),
+    ];
+    let target = to.target().prefix(prefix.clone());
+    there_and_back(from.source().prefix(prefix), &target)
+        .await
+        .unwrap();
+    assert_eq!(to.psql("select count(*) from t").trim(), "10");
+    let nowhere = from
+        .source()
+        .prefix(["env", "PGHOST=127.0.0.1", "PGPORT=1"]);
+    assert_eq!(failure(nowhere).await.kind(), ErrorKind::Source);
+}
