@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
             variable("LIFEBELT_S3_ACCESS_KEY")?,
             variable("LIFEBELT_S3_SECRET_KEY")?,
         )
-        .lock(Lock::governance(1))
+        .lock(Lock::compliance(1))
         .build()?;
 
     let (age, signing) = (age_keygen(SystemClock.now()), SigningKey::generate()?);

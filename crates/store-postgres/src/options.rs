@@ -20,6 +20,7 @@ pub struct Postgres {
     pub(crate) programs: Programs,
     pub(crate) shards: usize,
     pub(crate) lock_timeout: Span,
+    pub(crate) count_for: Span,
 }
 
 /// A database to restore into, which need not exist yet.
@@ -44,6 +45,8 @@ pub(crate) struct Restoring {
 }
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+const COUNT_FOR: Duration = Duration::from_secs(60);
 
 /// The most shards: each is a connection to the server.
 const MAX_SHARDS: usize = 32;
@@ -114,7 +117,16 @@ impl Postgres {
             programs: Programs::default(),
             shards: 1,
             lock_timeout: LOCK_TIMEOUT.into(),
+            count_for: COUNT_FOR.into(),
         })
+    }
+
+    /// How long rows are counted while the dump runs, small tables first; what is left then has
+    /// an estimate, which no restore is compared with. A minute by default.
+    #[must_use]
+    pub fn count_for(mut self, limit: Duration) -> Self {
+        self.count_for = limit.into();
+        self
     }
 
     /// How long the backup waits for somebody who is changing a table, before it fails. A minute
@@ -193,6 +205,7 @@ struct SourceTable {
     programs: Programs,
     shards: Option<usize>,
     lock_timeout: Option<Span>,
+    count_for: Option<Span>,
     #[serde(flatten)]
     unknown: BTreeMap<String, IgnoredAny>,
 }
@@ -211,6 +224,8 @@ struct TargetTable {
     _shards: Option<IgnoredAny>,
     #[serde(rename = "lock_timeout")]
     _lock_timeout: Option<IgnoredAny>,
+    #[serde(rename = "count_for")]
+    _count_for: Option<IgnoredAny>,
     #[serde(flatten)]
     unknown: BTreeMap<String, IgnoredAny>,
 }
@@ -227,6 +242,7 @@ impl TryFrom<SourceTable> for Postgres {
         let mut source = Self::new(table.pieces)?.shards(shards);
         source.programs = table.programs;
         source.lock_timeout = table.lock_timeout.unwrap_or(source.lock_timeout);
+        source.count_for = table.count_for.unwrap_or(source.count_for);
         Ok(source)
     }
 }
@@ -257,7 +273,7 @@ mod tests {
     #[test]
     fn configuration_says_what_the_setters_say() {
         let read: Postgres = toml::from_str(
-            "url = 'postgres://u@h/d'\npassword = 'canary'\nbin = '/pg'\nshards = 3\nlock_timeout = '5s'\nprefix = ['ssh', 'h']",
+            "url = 'postgres://u@h/d'\npassword = 'canary'\nbin = '/pg'\nshards = 3\nlock_timeout = '5s'\ncount_for = '6s'\nprefix = ['ssh', 'h']",
         )
         .unwrap();
         let built = Postgres::from_url("postgres://u@h/d").unwrap();
@@ -266,6 +282,7 @@ mod tests {
             .bin("/pg")
             .shards(3)
             .lock_timeout(Duration::from_secs(5))
+            .count_for(Duration::from_secs(6))
             .prefix(["ssh", "h"]);
         assert_eq!(format!("{read:?}"), format!("{built:?}"));
         assert!(!format!("{read:#?}").contains("canary"));

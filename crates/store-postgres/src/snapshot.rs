@@ -86,6 +86,8 @@ impl Snapshot {
                 &format!(
                     "set statement_timeout = 0; set lock_timeout = {};
                     set idle_in_transaction_session_timeout = 0; set row_security = off;
+                    select set_config(name, '0', false) from pg_settings
+                    where name = 'transaction_timeout';
                     set search_path = ''",
                     patience.as_millis().max(1)
                 ),

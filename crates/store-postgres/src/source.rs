@@ -11,9 +11,6 @@ use crate::snapshot::{Snapshot, Version};
 use crate::sql::Session;
 use crate::{DUMP, GLOBALS, KIND, POST_DATA, PRE_DATA, Postgres};
 
-/// How long rows are counted while the dump runs, before estimates have to do.
-const COUNTING: Duration = Duration::from_secs(60);
-
 #[async_trait]
 impl Source for Postgres {
     fn kind(&self) -> &str {
@@ -62,7 +59,8 @@ impl Source for Postgres {
         let facts = snapshot.facts(server).await?;
         // At once: the sooner pg_dump has its own locks, the shorter somebody else waits for both.
         let dumped = self.dump(out, &snapshot, dump);
-        let ((), (rows, estimated)) = tokio::try_join!(dumped, snapshot.count(COUNTING))?;
+        let ((), (rows, estimated)) =
+            tokio::try_join!(dumped, snapshot.count(self.count_for.into()))?;
         snapshot.close().await?;
         Ok(facts
             .with("server_version", version.text)

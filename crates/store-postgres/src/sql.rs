@@ -46,6 +46,8 @@ impl Session {
             .dbname(&server.database)
             .application_name("lifebelt")
             .connect_timeout(CONNECT)
+            // It is silent while programs dump: no router may take it for dead.
+            .keepalives_idle(Duration::from_secs(60))
             .ssl_mode(match server.sslmode {
                 SslMode::Disable => config::SslMode::Disable,
                 SslMode::Prefer => config::SslMode::Prefer,

@@ -59,12 +59,22 @@ async fn rename(temporary: &Server, server: &Server) -> Result<Option<String>> {
     // meanwhile (CountOtherDBBackends in the server): they are ended while it waits.
     let others = Session::beside(server).await?;
     let what = format!("replace {server}");
+    let mut refused = None;
+    let ending = async {
+        refused = end_connections(&others, old).await.err();
+        // Perhaps nobody has to be ended: the rename tells.
+        std::future::pending().await
+    };
     let renamed = tokio::select! {
         renamed = session.run(&what, &renames) => renamed,
-        never = end_connections(&others, old) => never,
+        never = ending => never,
     };
     // A failed one is rolled back when the session closes.
-    renamed.map(|()| Some(aside))
+    match (renamed, refused) {
+        (Ok(()), _) => Ok(Some(aside)),
+        (Err(error), Some(refused)) => Err(refused.context(error.to_string())),
+        (Err(error), None) => Err(error),
+    }
 }
 
 async fn end_connections(session: &Session, database: &str) -> Result<()> {

@@ -82,7 +82,15 @@ impl Target for PostgresDatabase {
                 .tool("pg_restore", into, version.major)
                 .await?;
             self.fill(into, tool, parts, &how).await?;
-            parts.require_complete(parts.names())
+            parts.require_complete(parts.names())?;
+            // It took a while. Nobody agreed to lose what came meanwhile.
+            match self.occupancy().await? {
+                Occupancy::Holds(what) if !options.replace => Err(Error::new(
+                    ErrorKind::Refused,
+                    format!("{self} was empty when the restore began, and now holds {what}"),
+                )),
+                _ => Ok(()),
+            }
         };
         if let Err(error) = filled.await {
             temporary.remove().await;

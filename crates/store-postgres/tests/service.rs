@@ -121,6 +121,35 @@ async fn facts_tell_what_was_backed_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_too_long_to_count_is_estimated_and_said_to_be() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("uncounted"), server.name("estimated"));
+    from.psql(
+        "create table small as select 1 as a;
+        create table large as select generate_series(1, 3000000) a; analyze",
+    );
+    for (milliseconds, exact) in [(0, 0), (40, 1)] {
+        let source = from
+            .source()
+            .count_for(std::time::Duration::from_millis(milliseconds));
+        let sink = MemorySink::new();
+        let job = job(source, &sink);
+        let id = job.run(RunOptions::default()).await.unwrap().id;
+        let facts = job.find(id.as_str()).await.unwrap().manifest.facts.clone();
+        assert_eq!(facts.get("rows").unwrap().as_object().unwrap().len(), exact);
+        assert_eq!(
+            facts.get("rows_estimated").unwrap()["public.large"],
+            3_000_000
+        );
+        let request = RestoreRequest::default().overwrite(to.target().to_string());
+        job.restore(&id, &to.target(), request).await.unwrap();
+        assert_eq!(to.psql("select count(*) from large").trim(), "3000000");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_in_use_is_replaced_with_its_own_settings() {
     for server in Server::all() {
         let (from, to) = (seeded(&server), server.database("inuse"));
@@ -269,6 +298,16 @@ async fn what_cannot_work_is_a_clear_failure() {
     assert!(error.chain().contains("no_such_database"));
     let nobody = store_postgres::Postgres::from_url("postgres://u@127.0.0.1:1/d").unwrap();
     assert_eq!(failure(nobody).await.kind(), ErrorKind::Unavailable);
+    let url = server.url_with_password(&database.name);
+    for words in ["sslmode=require", "sslmode=verify-full&sslrootcert=system"] {
+        // The server has no TLS: nobody goes on without it.
+        let source = store_postgres::Postgres::from_url(format!("{url}?{words}")).unwrap();
+        let error = failure(source).await;
+        assert!(
+            error.chain().contains("server does not support TLS"),
+            "{error:?}"
+        );
+    }
     let error = failure(database.source().bin("/no/such/folder")).await;
     assert!(
         error.chain().contains("say where they are with `bin`"),
@@ -371,4 +410,58 @@ async fn programs_get_the_password_in_their_environment_and_nowhere_else() {
             .all(|line| *line == "password: " || *line == given)
     );
     assert!(environment.contains(&&*given) && environment.contains(&"password: "));
+}
+
+/// What somebody put into the database while it was being restored beside it would have been
+/// dropped with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_into_an_empty_database_meanwhile_is_not_replaced() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("late"), server.database("latecomer"));
+    from.psql("create table t as select generate_series(1, 10) a");
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("pg_restore");
+    let text = format!(
+        "#!/bin/sh\ncase $1 in --version) ;; *) {}/psql -X -q -d {} -c 'create table precious ()' ;; esac\nexec {}/pg_restore \"$@\"\n",
+        server.bin.display(),
+        server.url(&to.name),
+        server.bin.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, executable).unwrap();
+    let target = to.target().bin(folder.path());
+    let error = there_and_back(from.source(), &target).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
+    assert!(error.chain().contains("now holds 1 table"), "{error:?}");
+    assert_eq!(to.psql("select count(*) from precious").trim(), "0");
+    assert_eq!(to.leftovers(), [""; 0]);
+}
+
+/// Behind a prefix the programs get no address: the server is at home there. Here the prefix
+/// brings one, as a container would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_run_behind_a_prefix() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("inside"), server.name("outside"));
+    from.psql("create table t as select generate_series(1, 10) a");
+    let (host, port) = server.place.split_once(':').unwrap();
+    let prefix = [
+        "env".to_owned(),
+        format!("PGHOST={host}"),
+        format!("PGPORT={port}"),
+    ];
+    let target = to.target().prefix(prefix.clone());
+    there_and_back(from.source().prefix(prefix), &target)
+        .await
+        .unwrap();
+    assert_eq!(to.psql("select count(*) from t").trim(), "10");
+    let nowhere = from
+        .source()
+        .prefix(["env", "PGHOST=127.0.0.1", "PGPORT=1"]);
+    assert_eq!(failure(nowhere).await.kind(), ErrorKind::Source);
 }
