@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::{
-    ByteStream, Capabilities, Delegated, Event, Facts, Key, Locator, Object, Observer, PartWriter,
-    PutOptions, Request, RestoreStep, Result, Signer, Sink, Source, Swept, Verifier,
+    ByteStream, Capabilities, Check, Delegated, Event, Facts, Key, Locator, Object, Observer,
+    PartWriter, PutOptions, Request, RestoreStep, Result, Signer, Sink, Source, Swept, Verifier,
 };
 
 macro_rules! forward {
@@ -64,6 +64,9 @@ macro_rules! forward {
             }
             fn capabilities(&self) -> Capabilities {
                 (**self).capabilities()
+            }
+            async fn examine(&self) -> Result<Vec<Check>> {
+                (**self).examine().await
             }
         }
 

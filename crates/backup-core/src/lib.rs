@@ -81,6 +81,7 @@
 mod boxed;
 mod catalog;
 mod chain;
+mod check;
 mod claims;
 mod clock;
 mod consume;
@@ -118,6 +119,7 @@ pub mod transform;
 
 pub use catalog::{Catalog, Listed};
 pub use chain::{Finding, Head};
+pub use check::{Check, Health};
 pub use claims::{Claims, Taken};
 pub use clock::{Clock, SystemClock};
 pub use consume::{Publication, StreamReader};

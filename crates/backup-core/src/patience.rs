@@ -9,8 +9,8 @@ use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::time::timeout;
 
 use crate::{
-    ByteStream, Capabilities, Error, ErrorKind, Key, Locator, Object, PutOptions, Result, Sink,
-    Swept, async_trait,
+    ByteStream, Capabilities, Check, Error, ErrorKind, Key, Locator, Object, PutOptions, Result,
+    Sink, Swept, async_trait,
 };
 
 /// Gives every answer of a sink, and every item of one, a time to come in.
@@ -96,6 +96,10 @@ impl Sink for Patience {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    async fn examine(&self) -> Result<Vec<Check>> {
+        self.inner.examine().await
     }
 }
 

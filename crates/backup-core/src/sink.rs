@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::{ByteStream, Key, Result};
+use crate::{ByteStream, Check, Key, Result};
 
 /// A place that keeps backups: a folder, a bucket. Written once, never overwritten.
 ///
@@ -57,6 +57,14 @@ pub trait Sink: Debug + Display + Send + Sync + 'static {
 
     /// What this sink can do. Callers ask before they rely on it.
     fn capabilities(&self) -> Capabilities;
+
+    /// Looks at the place itself for `lifebelt doctor`: settings that this sink relies on, and
+    /// rights that its credentials should not have. What it tries must be harmless if it works.
+    ///
+    /// What could not be looked at is a [`Check`] too; an `Err` says that nothing could.
+    async fn examine(&self) -> Result<Vec<Check>> {
+        Ok(Vec::new())
+    }
 }
 
 /// An object as a sink sees it.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use backup_core::transform::Age;
 use backup_core::{
-    ByteStream, Clock, ErrorKind, Key, Locator, PublicKey, PutOptions, Result, Sink, Stamp,
+    ByteStream, Clock, ErrorKind, Health, Key, Locator, PublicKey, PutOptions, Result, Sink, Stamp,
     SystemClock,
 };
 use serde_json::{Value, json};
@@ -44,30 +44,34 @@ pub(crate) async fn doctor(context: &Context<'_>) -> Result<Answer> {
 }
 
 #[derive(Default)]
-struct Checks(Vec<(String, &'static str, String)>);
+struct Checks(Vec<(String, Health, String)>);
 
 impl Checks {
     fn ok(&mut self, name: &str, detail: impl Into<String>) {
-        self.0.push((name.to_owned(), "ok", detail.into()));
+        self.add(name, Health::Ok, detail);
     }
 
     /// Works, and somebody should look at it.
     fn warn(&mut self, name: &str, detail: impl Into<String>) {
-        self.0.push((name.to_owned(), "warn", detail.into()));
+        self.add(name, Health::Warn, detail);
     }
 
     fn fail(&mut self, name: &str, detail: impl Into<String>) {
-        self.0.push((name.to_owned(), "FAIL", detail.into()));
+        self.add(name, Health::Fail, detail);
+    }
+
+    fn add(&mut self, name: &str, health: Health, detail: impl Into<String>) {
+        self.0.push((name.to_owned(), health, detail.into()));
     }
 
     fn answer(self) -> Answer {
         let mut text = String::new();
         let mut checks: Vec<Value> = Vec::new();
         let mut failed = 0;
-        for (name, status, detail) in &self.0 {
-            let _ = writeln!(text, "{status:<4}  {name}: {detail}");
-            failed += usize::from(*status == "FAIL");
-            let status = status.to_lowercase();
+        for (name, health, detail) in &self.0 {
+            let _ = writeln!(text, "{health:<4}  {name}: {detail}");
+            failed += usize::from(*health == Health::Fail);
+            let status = health.to_string().to_lowercase();
             checks.push(json!({ "name": name, "status": status, "detail": detail }));
         }
         Answer {
@@ -193,6 +197,14 @@ async fn sink(context: &Context<'_>, name: &str, options: &Options, checks: &mut
     match canary(&*sink, writer).await {
         Ok(detail) => checks.ok(&check, detail),
         Err(why) => checks.fail(&check, why),
+    }
+    match sink.examine().await {
+        Ok(found) => {
+            for one in found {
+                checks.add(&format!("{check}, {}", one.name), one.health, one.detail);
+            }
+        }
+        Err(error) => checks.fail(&check, error.chain()),
     }
     if options.kind() == "fs"
         && let Some(path) = options.text("path")

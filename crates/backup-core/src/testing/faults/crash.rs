@@ -10,7 +10,9 @@ use futures::FutureExt;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use tokio::sync::watch;
 
-use crate::{ByteStream, Capabilities, Key, Locator, Object, PutOptions, Result, Sink, Swept};
+use crate::{
+    ByteStream, Capabilities, Check, Key, Locator, Object, PutOptions, Result, Sink, Swept,
+};
 
 /// A machine that will die at a chosen moment, with all its [`CrashSink`]s at once.
 ///
@@ -148,6 +150,10 @@ impl<S: Sink> Sink for CrashSink<S> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    async fn examine(&self) -> Result<Vec<Check>> {
+        self.inner.examine().await
     }
 }
 

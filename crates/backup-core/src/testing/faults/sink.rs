@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{Armed, Call, Fault, First, Plan, tamper};
-use crate::{ByteStream, Capabilities, Key, Locator, Object, PutOptions, Result, Sink, Swept};
+use crate::{
+    ByteStream, Capabilities, Check, Key, Locator, Object, PutOptions, Result, Sink, Swept,
+};
 
 /// A sink in front of another that fails as planned. Clones share the counts.
 #[derive(Clone, Debug)]
@@ -150,6 +152,10 @@ impl<S: Sink> Sink for FaultySink<S> {
 
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
+    }
+
+    async fn examine(&self) -> Result<Vec<Check>> {
+        self.inner.examine().await
     }
 }
 

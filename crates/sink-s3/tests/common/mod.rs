@@ -1,0 +1,57 @@
+//! The servers that `scripts/services` runs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sink_s3::{S3Options, S3Sink};
+
+/// One server: the middle of its variables, `LIFEBELT_<name>_ENDPOINT` and so on.
+#[derive(Clone, Copy, Debug)]
+pub struct Server(pub &'static str);
+
+pub const MINIO: Server = Server("S3");
+pub const VERSITYGW: Server = Server("S3B");
+
+impl Server {
+    /// `None`, and a note, where there is no server: a test that did not run.
+    pub fn there(self) -> Option<Self> {
+        let name = format!("LIFEBELT_{}_ENDPOINT", self.0);
+        if std::env::var_os(&name).is_some() {
+            return Some(self);
+        }
+        assert!(
+            std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
+            "{name} is not set: scripts/services start minio versitygw"
+        );
+        eprintln!("NOT RUN: {name} is not set");
+        None
+    }
+
+    pub fn variable(self, name: &str) -> String {
+        let name = format!("LIFEBELT_{}_{name}", self.0);
+        std::env::var(&name).unwrap_or_else(|_| panic!("{name} is not set"))
+    }
+
+    fn options(self, bucket: &str) -> S3Options {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).unwrap();
+        let (random, count) = (
+            u32::from_ne_bytes(random),
+            COUNT.fetch_add(1, Ordering::Relaxed),
+        );
+        S3Sink::builder(format!("s3://{bucket}/test-{random:08x}-{count}"))
+            .endpoint(self.variable("ENDPOINT"))
+            .credentials(self.variable("ACCESS_KEY"), self.variable("SECRET_KEY"))
+    }
+
+    /// A fresh prefix of the bucket that keeps no versions.
+    pub fn plain(self) -> S3Options {
+        self.options(&self.variable("BUCKET"))
+    }
+
+    /// A fresh prefix of the bucket with Object Lock.
+    pub fn locked(self) -> S3Options {
+        self.options(&self.variable("LOCKED_BUCKET"))
+            .object_lock(true)
+    }
+}
