@@ -4,6 +4,8 @@ pub use backup_core::*;
 
 #[cfg(feature = "fs")]
 pub use sink_fs as fs;
+#[cfg(feature = "s3")]
+pub use sink_s3 as s3;
 #[cfg(feature = "command")]
 pub use store_command as command;
 #[cfg(feature = "files")]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use backup_core::{Result, Sink, Source, Target};
 use sink_fs::FsSink;
+use sink_s3::S3Options;
 use store_command::{Command, CommandTarget, FileTarget};
 use store_files::{Files, Folder};
 
@@ -15,6 +16,7 @@ pub(crate) fn registry() -> Registry {
     let mut registry = Registry::default();
     registry
         .sink("fs", fs)
+        .sink("s3", s3)
         .source("files", files)
         .target("files", folder)
         .source("command", command)
@@ -24,6 +26,15 @@ pub(crate) fn registry() -> Registry {
 
 fn fs(options: &Options) -> Result<Arc<dyn Sink>> {
     Ok(Arc::new(options.absolute("path").read::<FsSink>()?))
+}
+
+/// What the configuration does not say comes from the environment, as AWS's own tools have it.
+fn s3(options: &Options) -> Result<Arc<dyn Sink>> {
+    let options = options
+        .reveal("access_key_id")?
+        .reveal("secret_access_key")?
+        .reveal("session_token")?;
+    Ok(Arc::new(options.read::<S3Options>()?.with_env().build()?))
 }
 
 fn files(options: &Options) -> Result<Box<dyn Source>> {

@@ -16,6 +16,7 @@ use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse};
 use serde::de::DeserializeOwned;
 
+use crate::Checksum;
 use crate::failure::Failure;
 use crate::part::Part;
 
@@ -130,6 +131,14 @@ impl Request {
         self.part(&part)
     }
 
+    /// A small document that changes a setting: those need a checksum.
+    pub(crate) fn setting(self, text: String) -> Self {
+        let mut part = Part::default();
+        part.push(text.into());
+        let checksum = part.checksum(Checksum::Sha256);
+        self.header(Checksum::Sha256.header(), checksum).part(&part)
+    }
+
     /// The server may think about this one.
     pub(crate) fn patiently(mut self) -> Self {
         self.patience = COMPLETION;
@@ -160,7 +169,11 @@ impl Client {
         }
     }
 
-    async fn fetch_once(&self, request: &Request) -> Result<(HeaderMap, Bytes), Failure> {
+    /// Sends and reads like [`fetch`](Self::fetch), once: for what is expected to fail.
+    pub(crate) async fn fetch_once(
+        &self,
+        request: &Request,
+    ) -> Result<(HeaderMap, Bytes), Failure> {
         let (head, body) = self.once(request).await?.into_parts();
         let body = read(request, body.bytes_stream()).await?;
         // S3 may begin its answer before it knows how it ends.
@@ -209,7 +222,8 @@ impl Client {
         if let Some(region) = head.headers.get("x-amz-bucket-region") {
             failure.region = region.to_str().ok().map(str::to_owned);
         }
-        if head.headers.contains_key("x-amz-delete-marker") && failure.code.is_empty() {
+        // A delete marker is no object, by whatever version it is asked for.
+        if head.headers.contains_key("x-amz-delete-marker") {
             failure.code = "NoSuchKey".to_owned();
         }
         Err(failure)

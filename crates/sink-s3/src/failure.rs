@@ -110,11 +110,13 @@ impl Failure {
         self.is(StatusCode::PRECONDITION_FAILED) || self.is_conflict()
     }
 
-    /// There is no such object or version.
+    /// There is no such object, version or upload. A 404 may say other things: that there is no
+    /// such bucket, or, by versitygw, no such access key.
     pub(crate) fn is_missing(&self) -> bool {
-        self.is(StatusCode::NOT_FOUND) && self.code != "NoSuchBucket"
-            // A version that is a delete marker is no object.
-            || self.is(StatusCode::METHOD_NOT_ALLOWED)
+        matches!(
+            self.code.as_str(),
+            "NoSuchKey" | "NoSuchVersion" | "NoSuchUpload"
+        )
     }
 
     fn explain(&self) -> (ErrorKind, String) {
@@ -142,7 +144,7 @@ impl Failure {
                 ErrorKind::Denied,
                 format!("the session token has expired or is not valid: renew it{said}"),
             ),
-            "InvalidAccessKeyId" => (
+            "InvalidAccessKeyId" | "XAdminUserNotFound" => (
                 ErrorKind::Denied,
                 format!("the server does not know this access key{said}"),
             ),

@@ -6,7 +6,7 @@ use std::pin::pin;
 use backup_core::{Error, ErrorKind, Result};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use http::{Method, StatusCode};
+use http::Method;
 
 use crate::answer::Started;
 use crate::client::Request;
@@ -62,7 +62,7 @@ impl Put<'_> {
                 // Whatever became of it is settled after this, so that one look is enough.
                 upload.abort().await;
                 let failure = Failure {
-                    unsure: failure.unsure || failure.is(StatusCode::NOT_FOUND),
+                    unsure: failure.unsure || failure.is_missing(),
                     ..failure
                 };
                 self.settle(failure).await?

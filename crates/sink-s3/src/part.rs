@@ -98,7 +98,7 @@ mod tests {
         // The check value of CRC-64/NVME in the catalogue of parametrised CRCs.
         let crc = BASE64_STANDARD.encode(0xae8b_1486_0a79_9888_u64.to_be_bytes());
         assert_eq!(part.checksum(Checksum::Crc64Nvme), crc);
-        let sha = "FeKw08M4kewmn3OMRxw+AxMeexZLREX8hXtfF8GItyU=";
+        let sha = "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=";
         assert_eq!(part.checksum(Checksum::Sha256), sha);
     }
 }

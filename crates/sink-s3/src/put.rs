@@ -146,15 +146,28 @@ impl<'a> Put<'a> {
         })
     }
 
-    /// A request that failed may have been carried out: then the object bears this put's mark.
+    /// Whatever a request said that failed, an object that bears this put's mark is of it: stored
+    /// if the answer was lost, and removed if it was no. (versitygw 1.8 refuses a lock after it
+    /// has stored what was to be locked.)
     pub(crate) async fn settle(&self, failure: Failure) -> Result<Option<String>> {
-        if failure.unsure
-            && let Ok(headers) = self.sink.head(&self.path, None).await
+        if let Ok(headers) = self.sink.head(&self.path, None).await
             && headers.get(MARK).is_some_and(|mark| mark == &*self.mark)
         {
-            return Ok(version(&headers));
+            let version = version(&headers);
+            if failure.unsure {
+                return Ok(version);
+            }
+            self.undo(version.as_deref()).await;
         }
         Err(self.failed(failure))
+    }
+
+    /// Takes back what must not be seen. What is locked stays, without a manifest.
+    async fn undo(&self, version: Option<&str>) {
+        if let Err(failure) = self.sink.remove(&self.path, version).await {
+            let error = self.failed(failure);
+            tracing::info!(sink = %self.sink, key = %self.key, %error, "a bad object stays");
+        }
     }
 
     pub(crate) fn failed(&self, failure: Failure) -> Error {
@@ -178,11 +191,7 @@ impl<'a> Put<'a> {
             }
             Err(error) => error,
         };
-        // It must not be seen. A locked one stays, and a sweep of core finds no manifest for it.
-        if let Err(failure) = self.sink.remove(&self.path, version).await {
-            let error = self.failed(failure);
-            tracing::info!(sink = %self.sink, key = %self.key, %error, "a bad object stays");
-        }
+        self.undo(version).await;
         Err(wrong.context(format!("put object `{}` in {}", self.key, self.sink)))
     }
 

@@ -6,14 +6,14 @@ use sink_s3::{S3Options, S3Sink};
 
 /// One server: the middle of its variables, `LIFEBELT_<name>_ENDPOINT` and so on.
 #[derive(Clone, Copy, Debug)]
-pub struct Server(pub &'static str);
+pub(crate) struct Server(pub(crate) &'static str);
 
-pub const MINIO: Server = Server("S3");
-pub const VERSITYGW: Server = Server("S3B");
+pub(crate) const MINIO: Server = Server("S3");
+pub(crate) const VERSITYGW: Server = Server("S3B");
 
 impl Server {
     /// `None`, and a note, where there is no server: a test that did not run.
-    pub fn there(self) -> Option<Self> {
+    pub(crate) fn there(self) -> Option<Self> {
         let name = format!("LIFEBELT_{}_ENDPOINT", self.0);
         if std::env::var_os(&name).is_some() {
             return Some(self);
@@ -26,7 +26,7 @@ impl Server {
         None
     }
 
-    pub fn variable(self, name: &str) -> String {
+    pub(crate) fn variable(self, name: &str) -> String {
         let name = format!("LIFEBELT_{}_{name}", self.0);
         std::env::var(&name).unwrap_or_else(|_| panic!("{name} is not set"))
     }
@@ -45,12 +45,12 @@ impl Server {
     }
 
     /// A fresh prefix of the bucket that keeps no versions.
-    pub fn plain(self) -> S3Options {
+    pub(crate) fn plain(self) -> S3Options {
         self.options(&self.variable("BUCKET"))
     }
 
     /// A fresh prefix of the bucket with Object Lock.
-    pub fn locked(self) -> S3Options {
+    pub(crate) fn locked(self) -> S3Options {
         self.options(&self.variable("LOCKED_BUCKET"))
             .object_lock(true)
     }
