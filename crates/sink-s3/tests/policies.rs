@@ -6,11 +6,14 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use backup_core::{Clock, SystemClock};
+use backup_core::testing::noise;
+use backup_core::{ByteStream, Clock, ErrorKind, Key, Object, PutOptions, Sink, SystemClock};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fake::client::{Answer, Call, Client, call};
+use futures::TryStreamExt;
 use md5::{Digest, Md5};
+use sink_s3::S3Options;
 
 mod fake;
 
@@ -42,14 +45,9 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn random() -> String {
-    let bytes: [u8; 10] = std::array::from_fn(|_| rand_byte());
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).unwrap();
     fake::sign::hex(&bytes)
-}
-
-/// From the hasher that the standard library seeds anew for each table.
-fn rand_byte() -> u8 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish().to_le_bytes()[0]
 }
 
 fn days(count: u64) -> String {
@@ -530,4 +528,113 @@ async fn governance_holds_off_nobody_on_minio() {
     assert_eq!(ended.status, 200, "{}", ended.text());
     let delete = "DELETE /{B}/governed?versionId={G}";
     expect(&place.pruner, &place, delete, &[204]).await;
+}
+
+/// The sink itself, with the keys of each.
+#[tokio::test]
+async fn the_sink_needs_no_more_than_the_policies_give() {
+    let Some(place) = Place::make().await else {
+        return;
+    };
+    let sink = |user: &Client| {
+        S3Options::new(format!("s3://{}/backups", place.bucket))
+            .endpoint(&user.endpoint)
+            .credentials(&user.keys.access, &user.keys.secret)
+            .object_lock(true)
+            .part_size(5 << 20)
+            .build()
+            .unwrap()
+    };
+    let (writer, reader, pruner) = (
+        sink(&place.writer),
+        sink(&place.reader),
+        sink(&place.pruner),
+    );
+    for (name, len) in [("small", 1000), ("large", 11 << 20)] {
+        let bytes = noise(len, 1);
+        for (key, until) in [("free", None), ("locked", Some(Duration::from_secs(3600)))] {
+            let what = format!("{name}, {key}");
+            let key = Key::parse(format!("{name}/{key}")).unwrap();
+            let mut options = PutOptions::default();
+            if let Some(time) = until {
+                options = options.retain_until(SystemClock.now() + time);
+            }
+            let data = || ByteStream::from_bytes(bytes.clone());
+            let object = writer.put(&key, data(), &options).await.unwrap();
+            let again = writer.put(&key, data(), &options).await.unwrap_err();
+            assert_eq!(again.kind(), ErrorKind::AlreadyExists, "{what}: {again:?}");
+
+            for user in [&reader, &pruner, &writer] {
+                let seen = user.stat(&(&key).into()).await.unwrap();
+                assert_eq!(seen, object, "{what}");
+                let back = user.get(&object.locator(), None).await.unwrap();
+                assert!(
+                    back.collect(len).await.unwrap() == bytes,
+                    "{what}: other bytes"
+                );
+            }
+            let other = Key::parse("other").unwrap();
+            for user in [&reader, &pruner] {
+                let error = user.put(&other, data(), &options).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Denied, "{what}: {error:?}");
+            }
+            for user in [&reader, &writer] {
+                let error = user.delete(&object.locator()).await.unwrap_err();
+                let kinds = [ErrorKind::Denied, ErrorKind::Locked];
+                assert!(kinds.contains(&error.kind()), "{what}: {error:?}");
+            }
+            let pruned = pruner.delete(&object.locator()).await;
+            match until {
+                None => pruned.unwrap(),
+                Some(_) => assert_eq!(pruned.unwrap_err().kind(), ErrorKind::Locked, "{what}"),
+            }
+        }
+    }
+    let left: Vec<Object> = reader.versions(None).try_collect().await.unwrap();
+    let left: Vec<&str> = left.iter().map(|object| object.key.as_str()).collect();
+    assert_eq!(left, ["large/locked", "small/locked"]);
+}
+
+const LEN: usize = 3_000_000;
+
+/// MinIO keeps a large object in files of its own; what one bit of them does to a reader.
+#[tokio::test]
+async fn a_bit_that_flipped_on_the_servers_disk_is_found() {
+    let Some(place) = Place::make().await else {
+        return;
+    };
+    let Some(disk) = variable("LIFEBELT_S3_DATA") else {
+        return;
+    };
+    let owner = &place.owner;
+    let sink = S3Options::new(format!("s3://{}/backups", place.bucket))
+        .endpoint(&owner.endpoint)
+        .credentials(&owner.keys.access, &owner.keys.secret)
+        .object_lock(true)
+        .retries(1)
+        .build()
+        .unwrap();
+    let key = Key::parse("orders/1").unwrap();
+    let data = ByteStream::from_bytes(noise(LEN, 1));
+    let object = sink.put(&key, data, &PutOptions::default()).await.unwrap();
+
+    let folder = std::path::Path::new(&disk).join(&place.bucket);
+    let folder = folder.join("backups/orders/1");
+    let inner = std::fs::read_dir(&folder).unwrap();
+    let file = inner
+        .map(|entry| entry.unwrap().path().join("part.1"))
+        .find(|path| path.exists())
+        .unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[LEN / 2] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let read = match sink.get(&object.locator(), None).await {
+        Ok(body) => body.collect(LEN).await,
+        Err(error) => Err(error),
+    };
+    let error = read.unwrap_err();
+    assert!(error.chain().contains("orders/1"), "{error:?}");
+    // What it says of itself is as before: only reading it shows the damage.
+    assert_eq!(sink.stat(&object.locator()).await.unwrap(), object);
 }

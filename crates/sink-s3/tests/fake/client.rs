@@ -171,6 +171,7 @@ impl Client {
             .method(call.method)
             .uri(target.trim_end_matches('?'))
             .header("authorization", authorization)
+            .header("content-length", call.body.len())
             .body(Full::new(call.body))
             .unwrap();
         request.headers_mut().extend(headers);
