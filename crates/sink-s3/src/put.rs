@@ -151,7 +151,7 @@ impl<'a> Put<'a> {
     /// has stored what was to be locked.)
     pub(crate) async fn settle(&self, failure: Failure) -> Result<Option<String>> {
         if let Ok(headers) = self.sink.head(&self.path, None).await
-            && headers.get(MARK).is_some_and(|mark| mark == &*self.mark)
+            && self.is_ours(&headers)
         {
             let version = version(&headers);
             if failure.unsure {
@@ -160,6 +160,10 @@ impl<'a> Put<'a> {
             self.undo(version.as_deref()).await;
         }
         Err(self.failed(failure))
+    }
+
+    fn is_ours(&self, headers: &HeaderMap) -> bool {
+        headers.get(MARK).is_some_and(|mark| mark == &*self.mark)
     }
 
     /// Takes back what must not be seen. What is locked stays, without a manifest.
@@ -175,14 +179,17 @@ impl<'a> Put<'a> {
     }
 
     /// Looks at what was stored: a success is not believed.
-    async fn check(&self, stored: Stored) -> Result<Object> {
+    async fn check(&self, mut stored: Stored) -> Result<Object> {
         let settings = &*self.sink.0;
-        let version = stored.version.as_deref();
-        let headers = self.sink.head(&self.path, version).await;
+        let headers = self.sink.head(&self.path, stored.version.as_deref()).await;
         let headers = headers.map_err(|failure| {
             let what = format_args!("look at object `{}` after it was put", self.key);
             failure.into_error(what, self.sink)
         })?;
+        // versitygw 1.8 does not tell it of an upload that is completed for the second time.
+        if stored.version.is_none() && self.is_ours(&headers) {
+            stored.version = version(&headers);
+        }
         let wrong = match self.compare(&stored, &headers) {
             Ok(()) => {
                 let mut object = self.sink.object(self.key, &headers)?;
@@ -191,7 +198,7 @@ impl<'a> Put<'a> {
             }
             Err(error) => error,
         };
-        self.undo(version).await;
+        self.undo(stored.version.as_deref()).await;
         Err(wrong.context(format!("put object `{}` in {}", self.key, self.sink)))
     }
 
