@@ -19,7 +19,7 @@ use lifebelt::{
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let database = variable("DATABASE_URL").or_else(|_| variable("LIFEBELT_PG18_URL"))?;
+    let database = variable("DATABASE_URL").or_else(|_| variable("LIFEBELT_PG15_URL"))?;
     let disk = tempfile::tempdir()?;
     let bucket = variable("LIFEBELT_S3_LOCKED_BUCKET")?;
     // A prefix of its own: for a day nobody can delete what this example writes.

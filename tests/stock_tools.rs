@@ -370,8 +370,13 @@ async fn a_damaged_file_is_refused_before_the_target_is_touched() {
             for at in [first, (first + whole.len()) / 2, whole.len() - 2] {
                 let mut changed = whole.clone();
                 changed[at] ^= 1;
-                fs::write(&path, changed).unwrap();
+                fs::write(&path, &changed).unwrap();
                 found.refuses(&format!("{name} with another byte at {at}"));
+                // Once in eight times the hash began with a digit that this made none, and
+                // sha256sum skips a line that is not of its form.
+                changed[at] = b'~';
+                fs::write(&path, changed).unwrap();
+                found.refuses(&format!("{name} with ~ at {at}"));
                 fs::write(&path, &whole[..at]).unwrap();
                 found.refuses(&format!("{name} cut at {at}"));
                 damages += 2;

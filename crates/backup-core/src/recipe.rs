@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::manifest::{Manifest, PartRecord};
-use crate::{Error, ErrorKind, Key, Pipeline, RestoreStep, Result, StockCommand, document, layout};
+use crate::{
+    Error, ErrorKind, Key, Pipeline, RestoreStep, Result, StockCommand, document, layout, sums,
+};
 
 /// Prints the commands of the instructions that come to it, for a shell.
 const EXTRACT: &str = r"sed -n '/^```sh$/,/^```$/{/^```/!p;}' RESTORE.md";
@@ -159,6 +161,12 @@ impl<'a> Recipe<'a> {
                 "minisign -VQ -p \"$PUBLIC_KEY\" -m {name} | grep -xF '{comment}'"
             )?;
         }
+        // A line that is none is skipped by `sha256sum`, with a warning: the others decide.
+        let lines = sums::lines(self.manifest);
+        writeln!(
+            text,
+            "test \"$(grep -cxE '[0-9a-f]{{64}}  .+' SHA256SUMS)\" = {lines}"
+        )?;
         writeln!(text, "sha256sum -c SHA256SUMS\n```\n")?;
         if self.parts.is_empty() {
             return Ok(());

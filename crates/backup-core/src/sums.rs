@@ -20,6 +20,11 @@ pub(crate) fn render(manifest: &Manifest, manifest_bytes: &[u8], recipe: &[u8]) 
     lines.collect()
 }
 
+/// How many lines [`render`] gives.
+pub(crate) fn lines(manifest: &Manifest) -> usize {
+    own_objects(manifest).count() + 2
+}
+
 /// The part objects that lie under the backup's own id.
 pub(crate) fn own_objects(manifest: &Manifest) -> impl Iterator<Item = (&Key, Digest)> {
     let own = format!("{}/{}/", manifest.job, manifest.id);

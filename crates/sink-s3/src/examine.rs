@@ -167,6 +167,15 @@ impl S3Sink {
                 broken.push("shorten it");
             }
         }
+        // MinIO lets everybody end a lock in governance mode like this, without the right to bypass
+        // (`isPutRetentionAllowed` in its `auth-handler.go`).
+        tried.push("end it");
+        if self.set_retention(&path, version, "").await.is_ok()
+            && let Ok(headers) = self.head(&path, version).await
+            && text(&headers, "x-amz-object-lock-mode").is_none()
+        {
+            broken.push("end it");
+        }
         tried.push("bypass it");
         let request = Request::object("s3:BypassGovernanceRetention", Method::DELETE, &path)
             .version(version)
@@ -212,13 +221,22 @@ impl S3Sink {
     ) -> Result<(), Failure> {
         let mode = self.0.lock.map_or(LockMode::Compliance, |lock| lock.mode);
         let until = Stamp::from(until);
+        let retention = format!("<Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate>");
+        self.set_retention(path, version, &retention).await
+    }
+
+    async fn set_retention(
+        &self,
+        path: &str,
+        version: Option<&str>,
+        retention: &str,
+    ) -> Result<(), Failure> {
         let request = Request::object("s3:PutObjectRetention", Method::PUT, path)
             .query("retention", "")
             .version(version)
             .header("x-amz-bypass-governance-retention", "true")
             .setting(format!(
-                "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{mode}</Mode>\
-                 <RetainUntilDate>{until}</RetainUntilDate></Retention>"
+                "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{retention}</Retention>"
             ));
         self.0.client.fetch_once(&request).await.map(drop)
     }
