@@ -31,28 +31,30 @@ pub(crate) fn originals(sink: &Arc<dyn Sink>) -> Arc<dyn Sink> {
     }
 }
 
-/// The keys under `prefix` of which something else than the oldest version is visible, or
-/// nothing, and what hides it.
-pub(crate) async fn hidden(sink: &dyn Sink, prefix: &Key) -> Result<BTreeMap<Key, &'static str>> {
+/// Which of the objects `written` under `prefix`, as [`Originals`] lists them, something hides, and
+/// what.
+pub(crate) async fn hidden(
+    sink: &dyn Sink,
+    prefix: &Key,
+    written: &BTreeMap<Key, Object>,
+) -> Result<Vec<(Key, &'static str)>> {
     if !sink.capabilities().versions {
-        return Ok(BTreeMap::new());
+        return Ok(Vec::new());
     }
     let visible: BTreeMap<Key, Object> = sink
         .list(Some(prefix))
         .map_ok(|object| (object.key.clone(), object))
         .try_collect()
         .await?;
-    let mut hidden = BTreeMap::new();
-    for (key, oldest) in oldest(sink, Some(prefix)).await? {
-        match visible.get(&key) {
-            None => drop(hidden.insert(key, "a delete marker")),
-            Some(object) if object.version != oldest.version => {
-                hidden.insert(key, "a newer version");
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(hidden)
+    let hidden = written.iter().filter_map(|(key, oldest)| {
+        let by = match visible.get(key) {
+            None => "a delete marker",
+            Some(object) if object.version != oldest.version => "a newer version",
+            Some(_) => return None,
+        };
+        Some((key.clone(), by))
+    });
+    Ok(hidden.collect())
 }
 
 async fn oldest(sink: &dyn Sink, prefix: Option<&Key>) -> Result<BTreeMap<Key, Object>> {

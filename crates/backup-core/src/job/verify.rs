@@ -108,7 +108,8 @@ impl Job {
         };
         let mut found = self.check_documents(&named.original, id, &listing).await?;
         verification.problems.append(&mut found.problems);
-        for (key, by) in hidden(&*named.sink, &layout::backup(self.name(), id)?).await? {
+        let folder = layout::backup(self.name(), id)?;
+        for (key, by) in hidden(&*named.sink, &folder, &listing).await? {
             let what = format!("`{key}` is hidden by {by}: what was written is still there");
             let error = Error::new(ErrorKind::Corrupt, what);
             verification.problems.push(Problem { key, error });
