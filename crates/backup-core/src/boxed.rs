@@ -65,6 +65,9 @@ macro_rules! forward {
             fn capabilities(&self) -> Capabilities {
                 (**self).capabilities()
             }
+            async fn free_space(&self) -> Result<Option<u64>> {
+                (**self).free_space().await
+            }
             async fn examine(&self) -> Result<Vec<Check>> {
                 (**self).examine().await
             }

@@ -54,6 +54,15 @@ pub enum Event<'a> {
         /// Why.
         error: &'a crate::Error,
     },
+    /// How much room a place has for what comes, before it is begun.
+    Space {
+        /// The sink's name in the job, or the target's.
+        place: &'a str,
+        /// Bytes; `None` where nobody can tell.
+        free: Option<u64>,
+        /// About what it will take in bytes; `None` where nothing is known to judge by.
+        needed: Option<u64>,
+    },
     /// The manifest is durable in one sink: that copy is complete.
     Committed {
         /// The sink's name in the job.

@@ -116,6 +116,10 @@ impl Sink for Originals {
         self.0.sweep(older_than).await
     }
 
+    async fn free_space(&self) -> Result<Option<u64>> {
+        self.0.free_space().await
+    }
+
     async fn examine(&self) -> Result<Vec<Check>> {
         self.0.examine().await
     }

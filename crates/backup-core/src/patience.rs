@@ -98,6 +98,10 @@ impl Sink for Patience {
         self.inner.capabilities()
     }
 
+    async fn free_space(&self) -> Result<Option<u64>> {
+        self.within(self.inner.free_space()).await
+    }
+
     async fn examine(&self) -> Result<Vec<Check>> {
         self.inner.examine().await
     }

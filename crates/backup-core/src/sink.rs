@@ -60,6 +60,12 @@ pub trait Sink: Debug + Display + Send + Sync + 'static {
     /// What this sink can do. Callers ask before they rely on it.
     fn capabilities(&self) -> Capabilities;
 
+    /// How many bytes it can still take, where the place can tell. `None`: nobody knows, as of a
+    /// bucket.
+    async fn free_space(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Looks at the place itself for `lifebelt doctor`: settings that this sink relies on, and
     /// rights that its credentials should not have. What it tries must be harmless if it works.
     ///

@@ -22,7 +22,8 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// counts).
     ///
     /// `Ok` claims that what was written is complete: a child's exit status, a trailer, a shard
-    /// count has been looked at. On `Err` nothing becomes visible anywhere. When the future is
+    /// count has been looked at. A fact `size` is how many bytes the store takes: with it, core
+    /// tells whether a restore has room. On `Err` nothing becomes visible anywhere. When the future is
     /// dropped, every child, slot and snapshot that it opened must end.
     async fn backup(&self, request: &Request, out: &PartWriter) -> Result<Facts>;
 

@@ -22,6 +22,11 @@ pub trait Target: Debug + Display + Send + Sync + 'static {
     /// What a restore would destroy. No side effects.
     async fn occupancy(&self) -> Result<Occupancy>;
 
+    /// How many bytes it can still take, where the place can tell. `None`: nobody knows.
+    async fn free_space(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Whether [`restore`](Self::restore) publishes everything in one step after its last read,
     /// so that a failure, at whatever point, leaves what was there before. Only such a target
     /// may restore in one pass; for all others core verifies every part first.
@@ -33,6 +38,13 @@ pub trait Target: Debug + Display + Send + Sync + 'static {
     /// Called only after the guard agreed to replace what [`occupancy`](Self::occupancy) told.
     /// When the future is dropped, children end and nothing is published.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()>;
+
+    /// What is left to do for people after a restore with these options, a line each: where the
+    /// data is now, how to look at it, how to go over to it.
+    fn next_steps(&self, options: &RestoreOptions) -> Vec<String> {
+        let _ = options;
+        Vec::new()
+    }
 }
 
 /// What is in a target now.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backup_core::{
     ByteStream, CHUNK, Capabilities, Clock, Error, ErrorKind, Key, Locator, Object, Publication,
-    PutOptions, Result, Sink, StreamReader, Swept, SystemClock, async_trait,
+    PutOptions, Result, Sink, StreamReader, Swept, SystemClock, async_trait, free_space,
 };
 use futures::stream::BoxStream;
 use rustix::fs::FileType;
@@ -92,6 +92,11 @@ impl Sink for FsSink {
             None => Ok(Swept::default()),
         })
         .await
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>> {
+        let path = self.path.clone();
+        blocking(move || Ok(free_space(&path))).await
     }
 
     fn capabilities(&self) -> Capabilities {

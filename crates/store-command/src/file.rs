@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use backup_core::{
     ByteStream, Error, ErrorKind, Occupancy, PartReader, Publication, RestoreOptions, Result,
-    StreamReader, Target, async_trait,
+    StreamReader, Target, async_trait, free_space,
 };
 use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
@@ -110,6 +110,10 @@ impl Target for FileTarget {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Occupancy::Empty),
             Err(e) => Err(self.failed("look at", e)),
         }
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>> {
+        Ok(free_space(&self.path))
     }
 
     fn publishes_atomically(&self) -> bool {

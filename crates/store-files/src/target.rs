@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backup_core::{
     ByteStream, Error, ErrorKind, Occupancy, PartReader, Publication, RestoreOptions, Result,
-    StreamReader, Target, async_trait,
+    StreamReader, Target, async_trait, free_space,
 };
 
 use crate::counts::show;
@@ -21,6 +21,11 @@ impl Target for Folder {
     async fn occupancy(&self) -> Result<Occupancy> {
         let folder = self.clone();
         blocking(move || folder.look()).await
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>> {
+        let path = self.path.clone();
+        blocking(move || Ok(free_space(&path))).await
     }
 
     fn publishes_atomically(&self) -> bool {

@@ -14,9 +14,11 @@ use crate::{
 
 mod commit;
 mod history;
+mod locks;
 mod prune;
 mod restore;
 mod run;
+mod space;
 mod state;
 mod verify;
 

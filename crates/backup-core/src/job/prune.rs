@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
 
-use super::{Job, NamedSink};
+use super::{Job, NamedSink, locks};
 use crate::catalog::{Catalog, Listed};
 use crate::chain::{Chain, Finding};
 use crate::record::{PruneRecord, Pruned};
-use crate::retention::{Entry, Forever, Limits, Plan, decide};
+use crate::retention::{Entry, Forever, Limits, Plan, Verdict, decide};
 use crate::{Error, ErrorKind, Event, Id, Key, Object, Result, Sink, Swept, layout};
 
 /// What a prune may do beyond the job's policy.
@@ -143,22 +143,39 @@ impl Job {
         rolled_back: Option<&Finding>,
     ) -> Result<PrunePlan> {
         let now = self.0.clock.now();
-        let objects = self.objects_by_id(&named.sink).await?;
-        let locked_until = |id: &Id| {
-            let objects = objects.get(id).into_iter().flatten();
-            objects.filter_map(|object| object.lock_until).max()
-        };
+        let mut objects = self.objects_by_id(&named.sink).await?;
+        let plan = self.decide(named, catalog, options, rolled_back, &objects, now);
+        if !named.sink.capabilities().lock {
+            return Ok(plan);
+        }
+        // A listing of S3 does not tell locks: what would go is asked one by one.
+        let going = plan.plan.entries.iter();
+        let going = going.filter(|planned| matches!(planned.verdict, Verdict::Delete(_)));
+        let going: Vec<&Id> = going.map(|p| &p.id).chain(&plan.leftovers).collect();
+        locks::learn(&*named.sink, &mut objects, &going).await?;
+        Ok(self.decide(named, catalog, options, rolled_back, &objects, now))
+    }
+
+    fn decide(
+        &self,
+        named: &NamedSink,
+        catalog: &Catalog,
+        options: &PruneOptions,
+        rolled_back: Option<&Finding>,
+        objects: &BTreeMap<Id, Vec<Object>>,
+        now: SystemTime,
+    ) -> PrunePlan {
         let entries = catalog
             .backups
             .iter()
-            .map(|(id, listed)| entry(id, listed, locked_until(id)));
+            .map(|(id, listed)| entry(id, listed, locks::until(objects, id)));
         let mut entries: Vec<Entry> = entries.collect();
         entries.extend(catalog.orphans.iter().cloned().map(Entry::incomplete));
 
         let mut limits = Limits::default()
             .last_prune(catalog.prunes.iter().map(|record| record.time.into()).max())
             .period(self.0.expires_after.map(|expires| expires / 2))
-            .skew(skew(&objects, now))
+            .skew(skew(objects, now))
             .incrementals(self.0.incremental)
             .max_run(self.0.max_run);
         if let Some(count) = options.max_deletes {
@@ -176,22 +193,19 @@ impl Job {
             None => decide(&Forever, &entries, now, &limits),
         };
         let age = options.sweep_older_than.unwrap_or(self.0.max_run);
-        let is_old = |id: &&Id| {
-            let written = objects
-                .get(id)
-                .into_iter()
-                .flatten()
-                .filter_map(|o| o.modified)
-                .max();
+        let may_go = |id: &&Id| {
+            let written = objects.get(*id).into_iter().flatten();
+            let written = written.filter_map(|o| o.modified).max();
             let since = now.duration_since(written.unwrap_or_else(|| id.time()));
             // From the future: no telling how old, unless everything is to go.
-            since.map_or(age.is_zero(), |since| since >= age)
+            let old = since.map_or(age.is_zero(), |since| since >= age);
+            old && locks::until(objects, id).is_none_or(|until| until <= now)
         };
-        Ok(PrunePlan {
+        PrunePlan {
             sink: named.name.clone(),
             plan,
-            leftovers: catalog.orphans.iter().filter(is_old).cloned().collect(),
-        })
+            leftovers: catalog.orphans.iter().filter(may_go).cloned().collect(),
+        }
     }
 
     /// Every version of every object of the job's backups.
@@ -322,8 +336,17 @@ impl Job {
         objects.extend(attestations);
         let mut swept = Swept::default();
         for object in objects {
-            let named = |e: Error| e.context(format!("delete `{}`", object.key));
-            sink.delete(&object.locator()).await.map_err(named)?;
+            match sink.delete(&object.locator()).await {
+                Ok(()) => {}
+                // It was made later and is locked for longer, and says nothing without its backup.
+                Err(error)
+                    if error.kind() == ErrorKind::Locked && object.key.is_under(&attested) =>
+                {
+                    tracing::info!(key = %object.key, "a record stays: {}", error.chain());
+                    continue;
+                }
+                Err(error) => return Err(error.context(format!("delete `{}`", object.key))),
+            }
             swept += Swept {
                 objects: 1,
                 bytes: object.len,

@@ -10,12 +10,12 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Backup, Job, NamedSink};
+use super::{Backup, Job, NamedSink, space};
 use crate::pipeline::decode;
 use crate::restore::PartReader;
 use crate::{
-    ByteStream, Error, ErrorKind, Id, Key, Locator, Occupancy, Publication, RestoreOptions, Result,
-    StreamReader, Target,
+    ByteStream, Error, ErrorKind, Event, Id, Key, Locator, Occupancy, Publication, RestoreOptions,
+    Result, StreamReader, Target,
 };
 
 /// What a restore is allowed to do.
@@ -26,7 +26,7 @@ pub struct RestoreRequest {
     pub from: Option<String>,
     /// The name of the target whose contents may be replaced.
     pub overwrite: Option<String>,
-    /// Agree to restore in production.
+    /// Agree to restore in production, and where room seems to be missing.
     pub force: bool,
     /// For the target.
     pub options: RestoreOptions,
@@ -76,6 +76,8 @@ pub struct Restored {
     pub bytes: u64,
     /// How long it took.
     pub elapsed: Duration,
+    /// What is left to do for people, a line each ([`Target::next_steps`]).
+    pub next_steps: Vec<String>,
 }
 
 /// What a restore would do. `Display` is a text for people.
@@ -90,6 +92,10 @@ pub struct RestorePlan {
     pub sink: String,
     /// Plain bytes that would be written.
     pub bytes: u64,
+    /// About how many bytes the target needs room for.
+    pub needed: u64,
+    /// How many it has, where it can tell.
+    pub free: Option<u64>,
     /// What the target holds now, if anything.
     pub destroys: Option<String>,
     /// Why the restore would be refused as asked, if it would.
@@ -108,6 +114,11 @@ impl fmt::Display for RestorePlan {
         for (i, step) in self.steps.iter().enumerate() {
             writeln!(f, "  {}. {step}", i + 1)?;
         }
+        let needed = space::mib(self.needed);
+        match self.free {
+            Some(free) => writeln!(f, "room: {}, about {needed} needed", space::mib(free))?,
+            None => writeln!(f, "room: not known, about {needed} needed")?,
+        }
         match (&self.destroys, &self.refused) {
             (_, Some(reason)) => writeln!(f, "refused as asked: {reason}"),
             (Some(what), None) => writeln!(f, "destroys: {what}"),
@@ -120,10 +131,11 @@ impl Job {
     /// Brings a backup back into `target`.
     ///
     /// Refused: a target of another kind, one that holds something unless
-    /// [`overwrite`](RestoreRequest::overwrite) repeats its name, and in production without
-    /// [`force`](RestoreRequest::force) and its name. `Corrupt`: something of the backup is not
-    /// what was written; the target is as it was. Signatures, checksums and presence are checked
-    /// first; every byte is hashed again as it is read, before anything is published.
+    /// [`overwrite`](RestoreRequest::overwrite) repeats its name, one that has no room unless
+    /// [`force`](RestoreRequest::force) insists, and in production without `force` and its name.
+    /// `Corrupt`: something of the backup is not what was written; the target is as it was.
+    /// Signatures, checksums and presence are checked first; every byte is hashed again as it is
+    /// read, before anything is published.
     pub async fn restore(
         &self,
         id: &Id,
@@ -135,6 +147,13 @@ impl Job {
         let named = self.pick(&backup, request.from.as_deref())?;
         let occupancy = target.occupancy().await?;
         self.guard(&backup, target, &occupancy, &request)?;
+        let (free, needed) = space::of_target(target, &backup.manifest).await;
+        self.0.observer.event(&Event::Space {
+            place: &target.to_string(),
+            free,
+            needed: Some(needed),
+        });
+        space::guard(target, free, needed, &request)?;
         self.check_whole(named, &backup).await?;
 
         let manifest = &backup.manifest;
@@ -167,6 +186,7 @@ impl Job {
             parts: manifest.parts.len(),
             bytes: manifest.plain_bytes(),
             elapsed: clock.elapsed(),
+            next_steps: target.next_steps(&options),
         })
     }
 
@@ -180,7 +200,11 @@ impl Job {
         let backup = self.find(id.as_str()).await?;
         let named = self.pick(&backup, request.from.as_deref())?;
         let occupancy = target.occupancy().await?;
-        let refused = self.guard(&backup, target, &occupancy, request).err();
+        let (free, needed) = space::of_target(target, &backup.manifest).await;
+        let refused = self
+            .guard(&backup, target, &occupancy, request)
+            .and_then(|()| space::guard(target, free, needed, request))
+            .err();
         let mut steps = vec![format!(
             "check signatures and checksums in `{}`",
             named.name
@@ -202,6 +226,8 @@ impl Job {
             target: target.to_string(),
             sink: named.name.clone(),
             bytes: backup.manifest.plain_bytes(),
+            needed,
+            free,
             destroys: match occupancy {
                 Occupancy::Empty => None,
                 Occupancy::Holds(what) => Some(what),

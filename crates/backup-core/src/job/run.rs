@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
-use super::Job;
 use super::commit::{Documents, Draft};
+use super::{Job, space};
 use crate::catalog::Catalog;
 use crate::chain::{Chain, Head};
 use crate::digest::Digest;
@@ -302,7 +302,7 @@ impl Job {
         Lanes::new(lanes.collect())
     }
 
-    /// The catalog of every sink that answers; the others are out of this run.
+    /// The catalog of every sink that answers. Others, and those that are full, are out of this run.
     async fn load_live(&self, lanes: &Lanes, observer: &dyn Observer) -> Result<Vec<Catalog>> {
         let verifier = self.0.pipeline.verifier.as_ref();
         let mut loads = Vec::new();
@@ -312,7 +312,12 @@ impl Job {
         let mut catalogs = Vec::new();
         for (lane, loaded) in lanes.iter().zip(join_all(loads).await) {
             match loaded {
-                Ok(catalog) => catalogs.push(catalog),
+                Ok(catalog) => {
+                    if let Err(error) = space::of_sink(lane, &catalog, observer).await {
+                        lane.fail(error, observer);
+                    }
+                    catalogs.push(catalog);
+                }
                 Err(error) => lane.fail(error.context("read the catalog"), observer),
             }
         }

@@ -24,6 +24,7 @@ pub struct MemorySink {
     objects: Arc<Mutex<BTreeMap<Key, Vec<Version>>>>,
     clock: Option<Arc<dyn Clock>>,
     versions: bool,
+    free: Option<u64>,
 }
 
 /// Versions in this process: each has a name of its own.
@@ -58,6 +59,13 @@ impl MemorySink {
             versions: true,
             ..Self::with_lock(clock)
         }
+    }
+
+    /// Says that so many bytes are free, and takes more all the same.
+    #[must_use]
+    pub fn free(mut self, bytes: u64) -> Self {
+        self.free = Some(bytes);
+        self
     }
 
     /// Puts a delete marker on `key`: what anybody with the right to delete can do in a bucket
@@ -212,6 +220,10 @@ impl Sink for MemorySink {
     async fn sweep(&self, _older_than: Duration) -> Result<Swept> {
         // A put that was abandoned left nothing.
         Ok(Swept::default())
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>> {
+        Ok(self.free)
     }
 
     fn capabilities(&self) -> Capabilities {

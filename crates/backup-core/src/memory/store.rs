@@ -80,6 +80,7 @@ impl fmt::Debug for MemorySource {
 pub struct MemoryTarget {
     kind: String,
     parts: Arc<Mutex<BTreeMap<String, Bytes>>>,
+    free: Option<u64>,
 }
 
 impl MemoryTarget {
@@ -93,7 +94,15 @@ impl MemoryTarget {
         Self {
             kind: kind.into(),
             parts: Arc::default(),
+            free: None,
         }
+    }
+
+    /// Says that so many bytes are free, and takes more all the same.
+    #[must_use]
+    pub fn free(mut self, bytes: u64) -> Self {
+        self.free = Some(bytes);
+        self
     }
 
     /// All that the last restore brought back, by name.
@@ -127,6 +136,10 @@ impl Target for MemoryTarget {
         let bytes: usize = parts.values().map(Bytes::len).sum();
         let holds = format!("{} parts, {bytes} bytes", parts.len());
         Ok(Occupancy::Holds(holds))
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>> {
+        Ok(self.free)
     }
 
     fn publishes_atomically(&self) -> bool {

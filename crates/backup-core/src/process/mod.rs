@@ -121,6 +121,9 @@ impl Program<'_> {
         if self.env_clear {
             command.env_clear();
         }
+        for name in self.env.hidden() {
+            command.env_remove(name);
+        }
         command.envs(self.env.iter()).process_group(0);
         if let Some(folder) = self.directory {
             command.current_dir(folder);

@@ -152,6 +152,10 @@ impl<S: Sink> Sink for CrashSink<S> {
         self.inner.capabilities()
     }
 
+    async fn free_space(&self) -> Result<Option<u64>> {
+        self.inner.free_space().await
+    }
+
     async fn examine(&self) -> Result<Vec<Check>> {
         self.inner.examine().await
     }

@@ -154,6 +154,10 @@ impl<S: Sink> Sink for FaultySink<S> {
         self.inner.capabilities()
     }
 
+    async fn free_space(&self) -> Result<Option<u64>> {
+        self.inner.free_space().await
+    }
+
     async fn examine(&self) -> Result<Vec<Check>> {
         self.inner.examine().await
     }
