@@ -34,15 +34,7 @@ impl Vars {
     pub(crate) fn pieces(&self) -> Result<Pieces> {
         let url = self.get("DATABASE_URL");
         let of_url = match &url {
-            // `postgresql+psycopg://`: the driver is no business of ours.
-            Some(url) => match url.split_once("://") {
-                Some((scheme, rest)) => {
-                    let scheme = scheme.split('+').next().unwrap_or(scheme);
-                    Pieces::of_url(&format!("{scheme}://{rest}"))
-                }
-                None => Pieces::of_url(url),
-            }
-            .map_err(|e| e.context("variable DATABASE_URL"))?,
+            Some(url) => Pieces::of_url(url).map_err(|e| e.context("variable DATABASE_URL"))?,
             None => Pieces::default(),
         };
         let text = |secret: &Option<Secret>| secret.as_ref().map(|s| s.expose().to_owned());
@@ -69,7 +61,7 @@ impl Vars {
             url: None,
         };
         if pieces.password.is_none()
-            && let Some(file) = self.get("PGPASSFILE")
+            && let Some(file) = self.passfile()
         {
             let place = [
                 pieces.host.as_deref().unwrap_or("localhost"),
@@ -87,7 +79,7 @@ impl Vars {
         if let Some(password) = self.get("PGPASSWORD") {
             return Ok(Some(Secret::new(password)));
         }
-        let Some(file) = self.get("PGPASSFILE") else {
+        let Some(file) = self.passfile() else {
             return Ok(None);
         };
         let port = server.port.to_string();
@@ -95,6 +87,14 @@ impl Vars {
             Path::new(&file),
             [&server.host, &port, &server.database, &server.user],
         )
+    }
+
+    /// `PGPASSFILE`, else `~/.pgpass` where there is one.
+    fn passfile(&self) -> Option<String> {
+        self.get("PGPASSFILE").or_else(|| {
+            let usual = format!("{}/.pgpass", self.get("HOME")?);
+            Path::new(&usual).exists().then_some(usual)
+        })
     }
 
     /// The one value that all of these give.
@@ -120,12 +120,12 @@ impl Vars {
 /// The password in a file of `host:port:database:user:password` lines, `*` for any, that nobody
 /// else can read (PostgreSQL documentation, 34.16).
 fn passfile(file: &Path, place: [&str; 4]) -> Result<Option<Secret>> {
-    let failed = |e| Error::io(format!("PGPASSFILE `{}`", file.display()), e);
+    let failed = |e| Error::io(format!("password file `{}`", file.display()), e);
     let mode = fs::metadata(file).map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
         let file = file.display();
         return Err(invalid(format!(
-            "PGPASSFILE `{file}` is open to others: chmod 600 {file}"
+            "password file `{file}` is open to others: chmod 600 {file}"
         )));
     }
     let text = fs::read_to_string(file).map_err(failed)?;
@@ -244,5 +244,13 @@ mod tests {
         );
         set(0o600);
         assert_eq!(vars.pieces().unwrap().password.unwrap().expose(), "pa:ss");
+        fs::rename(&file, folder.path().join(".pgpass")).unwrap();
+        let home = self::vars(&[
+            ("HOME", folder.path().to_str().unwrap()),
+            ("PGHOST", "h"),
+            ("PGUSER", "us:er"),
+            ("PGDATABASE", "d"),
+        ]);
+        assert_eq!(home.pieces().unwrap().password.unwrap().expose(), "pa:ss");
     }
 }

@@ -24,7 +24,8 @@
 //! - **What is in a backup.** [`GLOBALS`], the roles and tablespaces of the server as SQL, and
 //!   [`DUMP`], the database as `pg_dump --format=custom` writes it, uncompressed: the pipeline
 //!   compresses. With [`shards`](Postgres::shards) it is [`PRE_DATA`], `data-1.dump` to
-//!   `data-N.dump` and [`POST_DATA`], all of one snapshot. `pg_restore` takes each of them.
+//!   `data-N.dump`, [`LARGE_OBJECTS`] and [`POST_DATA`], all of one snapshot. `pg_restore` takes
+//!   each of them. A [`PostgresDump`] is a dump that was made elsewhere.
 //! - **One moment.** Every table is locked against changes of its shape, then the snapshot is
 //!   taken, then dumped and counted: what is counted is what is dumped.
 //! - **The way back** is a new database, checked against the counts of the backup. What it
@@ -33,16 +34,21 @@
 //!   from `bin`, else from where Debian and postgresql.org's packages put them, else from `PATH`.
 //!   Behind a [`prefix`](Postgres::prefix) they run elsewhere, as in
 //!   `["docker", "compose", "exec", "-T", "-e", "PGPASSWORD", "db"]`.
-//! - **Secrets.** The password reaches a program in `PGPASSWORD` and nothing else.
+//! - **Secrets.** The password reaches a program in `PGPASSWORD` and nothing else, and what this
+//!   process has in other variables that look like secrets does not reach it.
 //!
 //! Needs a tokio runtime with I/O and time enabled.
 
 #![cfg(unix)]
 
 mod create;
+mod dump;
 mod env;
+mod fill;
 mod options;
+mod plain;
 mod programs;
+mod room;
 mod server;
 mod shards;
 mod snapshot;
@@ -52,6 +58,7 @@ mod swap;
 mod target;
 mod tls;
 
+pub use dump::PostgresDump;
 pub use options::{Postgres, PostgresDatabase};
 
 /// What kind of backup this crate writes and takes.
@@ -61,7 +68,11 @@ const KIND: &str = "postgres";
 pub const GLOBALS: &str = "globals.sql";
 /// The part with the database, for `pg_restore`.
 pub const DUMP: &str = "db.dump";
+/// The part with a database that somebody else dumped as plain SQL, for `psql`.
+pub const SQL: &str = "db.sql";
 /// Of a sharded dump: what comes before the data.
 pub const PRE_DATA: &str = "pre-data.dump";
+/// Of a sharded dump: large objects, if there are any.
+pub const LARGE_OBJECTS: &str = "large-objects.dump";
 /// Of a sharded dump: indexes, constraints, triggers.
 pub const POST_DATA: &str = "post-data.dump";

@@ -42,6 +42,7 @@ pub(crate) struct Restoring {
     pub(crate) with_owners: bool,
     pub(crate) schemas: Vec<String>,
     pub(crate) tables: Vec<String>,
+    pub(crate) trust_sql: bool,
 }
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -84,11 +85,14 @@ macro_rules! common {
             self
         }
 
-        /// The password from `PGPASSWORD` or `PGPASSFILE` of this process, if there is none yet.
-        pub fn password_from_env(mut self) -> Result<Self> {
+        /// Takes what is not set from the variables of this process: the password from `PGPASSWORD`,
+        /// `PGPASSFILE` or `~/.pgpass`, programs from `BACKUP_PGDUMP_PATH` and `BACKUP_PGRESTORE_PATH`.
+        pub fn with_env(mut self) -> Result<Self> {
+            let vars = Vars::of_process();
             if self.server.password.is_none() {
-                self.server.password = Vars::of_process().password(&self.server)?;
+                self.server.password = vars.password(&self.server)?;
             }
+            self.programs = self.programs.or(vars.programs());
             Ok(self)
         }
 
@@ -171,6 +175,14 @@ impl PostgresDatabase {
     #[must_use]
     pub fn with_owners(mut self, with_owners: bool) -> Self {
         self.restoring.with_owners = with_owners;
+        self
+    }
+
+    /// Agrees to feed plain SQL to `psql`, of a [`PostgresDump`](crate::PostgresDump): a program
+    /// that may do whatever the role may, on the server and, by `psql`, on this machine.
+    #[must_use]
+    pub fn trust_sql(mut self, trust: bool) -> Self {
+        self.restoring.trust_sql = trust;
         self
     }
 

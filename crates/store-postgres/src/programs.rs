@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::server::Server;
 
 /// Where PostgreSQL's programs are.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Programs {
     pub(crate) bin: Option<PathBuf>,
@@ -25,6 +25,7 @@ pub(crate) struct Tool {
     env: Env,
     /// What it calls itself: `15.18`.
     pub(crate) version: String,
+    major: u32,
 }
 
 impl Tool {
@@ -44,11 +45,46 @@ impl Tool {
 }
 
 impl Programs {
+    /// What `other` says, where nothing was said.
+    pub(crate) fn or(self, other: Self) -> Self {
+        match self == Self::default() {
+            true => other,
+            false => self,
+        }
+    }
+
     /// The program `name` for a server of this major version, ready to connect to `server`. An
     /// older one is `Unsupported`: it does not know what a newer server has.
     pub(crate) async fn tool(&self, name: &str, server: &Server, major: u32) -> Result<Tool> {
-        let mut argv = self.argv(name, major);
-        let env = Env::default();
+        let hint = format!(
+            "install the client programs of PostgreSQL {major}, put them on PATH, or say where they are with `bin`"
+        );
+        let mut tool = self.ask(name, major, &hint).await?;
+        if tool.major < major {
+            let version = &tool.version;
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("`{name}` {version} is older than the server, {major}: {hint}"),
+            ));
+        }
+        tool.argv.push("--no-password".into());
+        tool.argv
+            .push(format!("--dbname={}", self.conninfo(server)));
+        if let Some(password) = &server.password {
+            tool.env = tool.env.with("PGPASSWORD", password.expose());
+        }
+        Ok(tool)
+    }
+
+    /// The program `name`, for work without a server.
+    pub(crate) async fn offline(&self, name: &str) -> Result<Tool> {
+        let hint = "install the client programs of PostgreSQL, put them on PATH, or say where they are with `bin`";
+        self.ask(name, 0, hint).await
+    }
+
+    async fn ask(&self, name: &str, major: u32, hint: &str) -> Result<Tool> {
+        let argv = self.argv(name, major);
+        let env = Env::default().without_secrets();
         let asked = [argv.clone(), vec!["--version".to_owned()]].concat();
         let asked = Program {
             argv: &asked,
@@ -56,9 +92,6 @@ impl Programs {
             env_clear: false,
             directory: None,
         };
-        let hint = format!(
-            "install the client programs of PostgreSQL {major}, or say where they are with `bin`"
-        );
         let said = match asked.output(ErrorKind::Other) {
             Ok(output) => output.collect(4096).await,
             Err(error) => Err(error),
@@ -70,29 +103,19 @@ impl Programs {
         let version = version.and_then(|rest| rest.split_whitespace().next());
         let number = version.and_then(|version| {
             let digits = version.find(|c: char| !c.is_ascii_digit());
-            version[..digits.unwrap_or(version.len())]
-                .parse::<u32>()
-                .ok()
+            version[..digits.unwrap_or(version.len())].parse().ok()
         });
-        let (Some(version), Some(number)) = (version, number) else {
+        let (Some(version), Some(major)) = (version, number) else {
             let said = said.trim();
             let message = format!("`{name}` does not say its version but {said:?}");
             return Err(Error::new(ErrorKind::Invalid, message));
         };
-        if number < major {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("`{name}` {version} is older than the server, {major}: {hint}"),
-            ));
-        }
-        let version = version.to_owned();
-        argv.push("--no-password".into());
-        argv.push(format!("--dbname={}", self.conninfo(server)));
-        let env = match &server.password {
-            Some(password) => env.with("PGPASSWORD", password.expose()),
-            None => env,
-        };
-        Ok(Tool { argv, env, version })
+        Ok(Tool {
+            version: version.to_owned(),
+            argv,
+            env,
+            major,
+        })
     }
 
     fn argv(&self, name: &str, major: u32) -> Vec<String> {

@@ -72,6 +72,8 @@ impl Pieces {
         let (scheme, rest) = url
             .split_once("://")
             .ok_or_else(|| invalid("a database is given as postgres://USER@HOST/DATABASE"))?;
+        // `postgresql+asyncpg`: through which driver others reach it is no business of ours.
+        let scheme = scheme.split('+').next().unwrap_or(scheme);
         if !["postgres", "postgresql"].contains(&scheme) {
             return Err(invalid(format!(
                 "scheme `{scheme}` is none of a database: write postgres://"

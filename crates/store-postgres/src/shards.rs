@@ -6,28 +6,33 @@ use crate::snapshot::Table;
 /// in the last shard.
 const NAMED: usize = 512;
 
+/// No data of any table, and no sequence.
+pub(crate) const NO_TABLE: &str = "--exclude-table-data=*.*";
+
 /// The data of some tables, or of all the others.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Shard {
     Tables(Vec<String>),
-    /// Every table but these, all sequences and large objects: nothing can fall between.
+    /// Every table but these, and all sequences: nothing can fall between.
     Others(Vec<String>),
 }
 
 impl Shard {
     /// What tells `pg_dump` so. Names are patterns to it, in which quotes make everything literal
-    /// but `$` (PostgreSQL documentation, psql, Patterns).
+    /// but `$` (PostgreSQL documentation, psql, Patterns). Large objects are in none of them.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let (option, tables) = match self {
             // More shards than tables; without a name `pg_dump` would take them all.
             Self::Tables(tables) if tables.is_empty() => {
-                return vec!["--exclude-table-data=*.*".into(), "--no-blobs".into()];
+                return vec![NO_TABLE.into(), "--no-blobs".into()];
             }
             Self::Tables(tables) => ("table", tables),
             Self::Others(tables) => ("exclude-table-data", tables),
         };
         let name = |table: &String| format!("--{option}={table}");
-        tables.iter().map(name).collect()
+        let mut arguments: Vec<String> = tables.iter().map(name).collect();
+        arguments.push("--no-blobs".into());
+        arguments
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Snapshot {
     pub(crate) id: String,
     /// By size, the smallest first.
     pub(crate) tables: Vec<Table>,
+    /// Whether there are any.
+    pub(crate) large_objects: bool,
 }
 
 pub(crate) struct Table {
@@ -110,9 +112,12 @@ impl Snapshot {
         session
             .run(&format!("lock the tables of {server}"), &begin)
             .await?;
-        let row = session.query_one("select pg_export_snapshot()", &[]).await;
+        let export = "select pg_export_snapshot(), exists(select from pg_largeobject_metadata)";
+        let row = session.query_one(export, &[]).await;
+        let row = row.map_err(|e| failed("export the snapshot", e))?;
         Ok(Self {
-            id: row.map_err(|e| failed("export the snapshot", e))?.get(0),
+            id: row.get(0),
+            large_objects: row.get(1),
             session,
             tables,
         })

@@ -6,10 +6,10 @@ use backup_core::{
 };
 
 use crate::programs::Tool;
-use crate::shards;
+use crate::shards::{self, NO_TABLE};
 use crate::snapshot::{Snapshot, Version};
 use crate::sql::Session;
-use crate::{DUMP, GLOBALS, KIND, POST_DATA, PRE_DATA, Postgres};
+use crate::{DUMP, GLOBALS, KIND, LARGE_OBJECTS, POST_DATA, PRE_DATA, Postgres};
 
 #[async_trait]
 impl Source for Postgres {
@@ -73,36 +73,36 @@ impl Source for Postgres {
     /// `$TARGET` is the connection string of a new, empty database. `$GLOBALS`, where set, names
     /// the file that gets the roles.
     fn restore_steps(&self) -> Vec<RestoreStep> {
-        let mut steps = vec![RestoreStep::new(
+        let globals = RestoreStep::new(
             GLOBALS,
             "roles and tablespaces of the whole server, written to the file that GLOBALS names, \
              if it is set; a superuser feeds them to `psql` where they are wanted",
             ["dd", "bs=1M", "of=${GLOBALS:-/dev/null}"],
-        )];
-        let restore = [
+        );
+        let shards = (1..=self.shards).map(shards::part);
+        let archives = [DUMP.to_owned(), PRE_DATA.to_owned()]
+            .into_iter()
+            .chain(shards)
+            .chain([LARGE_OBJECTS.to_owned(), POST_DATA.to_owned()]);
+        let archives = archives.map(restore_archive);
+        std::iter::once(globals).chain(archives).collect()
+    }
+}
+
+/// How a part for `pg_restore` comes back by itself.
+pub(crate) fn restore_archive(part: impl Into<String>) -> RestoreStep {
+    RestoreStep::new(
+        part,
+        "the database, into a new and empty one (`createdb`), of which TARGET is the connection \
+         string; without --no-owner its roles must exist",
+        [
             "pg_restore",
             "--exit-on-error",
             "--no-owner",
             "-d",
             "$TARGET",
-        ];
-        let parts = match self.shards {
-            0 | 1 => vec![DUMP.to_owned()],
-            shards => [PRE_DATA.to_owned()]
-                .into_iter()
-                .chain((1..=shards).map(shards::part))
-                .chain([POST_DATA.to_owned()])
-                .collect(),
-        };
-        let what = "the database, into a new and empty one (`createdb`), of which TARGET is the \
-                    connection string; without --no-owner its roles must exist";
-        steps.extend(
-            parts
-                .into_iter()
-                .map(|part| RestoreStep::new(part, what, restore)),
-        );
-        steps
-    }
+        ],
+    )
 }
 
 impl Postgres {
@@ -114,13 +114,18 @@ impl Postgres {
         write(out, PRE_DATA, section("pre-data").program()).await?;
         let shards = shards::balance(&snapshot.tables, self.shards);
         let data = shards.iter().enumerate().map(|(i, shard)| {
-            let tool = shard
-                .arguments()
-                .into_iter()
-                .fold(section("data"), Tool::arg);
-            async move { write(out, &shards::part(i + 1), tool.program()).await }
+            let arguments = shard.arguments().into_iter();
+            let tool = arguments.fold(section("data"), Tool::arg);
+            (shards::part(i + 1), tool)
         });
-        futures::future::try_join_all(data).await?;
+        let large_objects = snapshot.large_objects.then(|| {
+            let tool = section("data").arg("--blobs").arg(NO_TABLE);
+            (LARGE_OBJECTS.to_owned(), tool)
+        });
+        let parts = data.chain(large_objects);
+        let parts =
+            parts.map(|(part, tool)| async move { write(out, &part, tool.program()).await });
+        futures::future::try_join_all(parts).await?;
         write(out, POST_DATA, section("post-data").program()).await
     }
 }

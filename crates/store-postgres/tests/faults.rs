@@ -5,55 +5,28 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use backup_core::{
-    ErrorKind, Id, Job, MemorySink, Pipeline, RestoreRequest, Result, RunOptions, Sink, Source,
-};
-use futures::StreamExt;
+use backup_core::{ErrorKind, MemorySink};
+use support::cluster::Cluster;
+use support::jobs::{back_up, restore, script};
 use support::{Database, SCHEMA, Server};
 
-fn job(source: impl Source, sink: &MemorySink) -> Job {
-    Job::builder("job")
-        .source(source)
-        .pipeline(Pipeline::unencrypted())
-        .sink("memory", sink.clone())
-        .build()
-        .unwrap()
-}
-
-/// Backs up. After a failure there must be no manifest.
-async fn back_up(source: impl Source, sink: &MemorySink) -> Result<Id> {
-    let outcome = job(source, sink).run(RunOptions::default()).await;
-    if outcome.is_err() {
-        let left: Vec<_> = sink.list(None).collect().await;
-        let mut names = left
-            .iter()
-            .map(|object| object.as_ref().unwrap().key.name());
-        assert!(names.all(|name| name != "manifest.json"));
-    }
-    outcome.map(|report| report.id)
-}
-
 /// A folder of programs in which `pg_dump` is a script; `$REAL` is the real one.
-fn with_script(server: &Server, script: &str) -> tempfile::TempDir {
+fn with_script(server: &Server, commands: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let real = |name: &str| server.bin.join(name).display().to_string();
     let dump = format!(
-        "#!/bin/bash\nset -o pipefail\nREAL={0}\nPSQL={1}\nHERE={2}\ncase $1 in --version) exec $REAL --version; esac\n{script}\n",
+        "#!/bin/bash\nset -o pipefail\nREAL={0}\nPSQL={1}\nHERE={2}\ncase $1 in --version) exec $REAL --version; esac\n{commands}\n",
         real("pg_dump"),
         real("psql"),
         folder.path().display()
     );
     let all = format!("#!/bin/sh\nexec {} \"$@\"\n", real("pg_dumpall"));
-    for (name, text) in [("pg_dump", dump), ("pg_dumpall", all)] {
-        let file = folder.path().join(name);
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    script(folder.path(), "pg_dump", &dump);
+    script(folder.path(), "pg_dumpall", &all);
     folder
 }
 
@@ -129,6 +102,30 @@ async fn connections_that_the_server_ends_make_no_backup() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_crashes_midway_makes_no_backup() {
+    for like in Server::all() {
+        let cluster = Cluster::start(&like, &[], |_| ());
+        let database = cluster.server.database("crashed");
+        database.psql(SCHEMA);
+        let stop = cluster.stop_command().join(" ");
+        let commands =
+            format!("$REAL \"$@\" | {{ head -c 1000000; {stop}; echo $? >> $HERE/stopped; cat; }}");
+        let folder = with_script(&cluster.server, &commands);
+        for shards in [1, 3] {
+            let source = database.source().bin(folder.path()).shards(shards);
+            let sink = MemorySink::new();
+            let error = back_up(source, &sink).await.unwrap_err();
+            let stopped = fs::read_to_string(folder.path().join("stopped")).unwrap();
+            assert!(stopped.contains('0'), "the server was stopped: {stopped}");
+            fs::remove_file(folder.path().join("stopped")).unwrap();
+            assert!(!error.chain().contains('\n'), "one line: {error:?}");
+            cluster.start_again();
+            back_up(database.source(), &sink).await.unwrap();
+        }
+    }
+}
+
 /// A snapshot does not hide that a table was truncated after it was taken: the dump would have
 /// an empty table and be called complete.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,10 +147,7 @@ async fn nobody_empties_a_table_between_the_snapshot_and_the_dump() {
                 said.contains("lock timeout"),
                 "it was not even tried: {said}"
             );
-            let job = job(from.source(), &sink);
-            job.restore(&id, &to.target(), RestoreRequest::default())
-                .await
-                .unwrap();
+            restore(&sink, &id, &to.target()).await.unwrap();
             assert_eq!(to.psql("select count(*) from t").trim(), "1000");
         }
     }
@@ -236,10 +230,7 @@ async fn a_database_in_motion_comes_back_as_one_moment() {
         let (sink, to) = (MemorySink::new(), server.name("still"));
         let id = back_up(from.source().shards(shards), &sink).await.unwrap();
         assert!(bench.try_wait().unwrap().is_none(), "it moved all the time");
-        let job = job(from.source(), &sink);
-        job.restore(&id, &to.target(), RestoreRequest::default())
-            .await
-            .unwrap();
+        restore(&sink, &id, &to.target()).await.unwrap();
         let sums = sums(&to);
         let (first, rest) = sums.trim().split_once('|').unwrap();
         assert!(

@@ -4,21 +4,9 @@
 
 mod support;
 
-use backup_core::{
-    ErrorKind, Job, MemorySink, Occupancy, Pipeline, RestoreRequest, Result, RunOptions, Sink,
-    Source, Target,
-};
-use futures::StreamExt;
+use backup_core::{ErrorKind, MemorySink, Occupancy, RestoreRequest, RunOptions, Target};
+use support::jobs::{failure, job, there_and_back};
 use support::{Database, SCHEMA, Server, assert_same};
-
-fn job(source: impl Source, sink: &MemorySink) -> Job {
-    Job::builder("job")
-        .source(source)
-        .pipeline(Pipeline::unencrypted())
-        .sink("memory", sink.clone())
-        .build()
-        .unwrap()
-}
 
 /// A database with one of everything.
 fn seeded(server: &Server) -> Database {
@@ -27,51 +15,21 @@ fn seeded(server: &Server) -> Database {
     database
 }
 
-/// Parts without a manifest are no backup: the next sweep takes them.
-async fn nothing_in(sink: &MemorySink) {
-    let left: Vec<_> = sink.list(None).collect().await;
-    let names = left
-        .iter()
-        .map(|object| object.as_ref().unwrap().key.name());
-    let documents: Vec<_> = names
-        .filter(|name| !name.ends_with(".sql") && !name.ends_with(".dump"))
-        .collect();
-    assert!(documents.is_empty(), "a failed backup left {documents:?}");
-}
-
-/// Backs up with `source` and restores into `target`.
-async fn there_and_back(source: impl Source, target: &dyn Target) -> Result<()> {
-    let sink = MemorySink::new();
-    let job = job(source, &sink);
-    let id = match job.run(RunOptions::default()).await {
-        Ok(report) => report.id,
-        Err(error) => {
-            nothing_in(&sink).await;
-            return Err(error);
-        }
-    };
-    job.restore(&id, target, RestoreRequest::default()).await?;
-    Ok(())
-}
-
-/// The error that a backup ends with; nothing may be in the sink.
-async fn failure(source: impl Source) -> backup_core::Error {
-    let sink = MemorySink::new();
-    let outcome = job(source, &sink).run(RunOptions::default()).await;
-    nothing_in(&sink).await;
-    outcome.map(|report| report.status()).unwrap_err()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_destroyed_comes_back_equal() {
     for server in Server::all() {
         let database = seeded(&server);
         let before = database.fingerprint().unwrap();
-        assert!(before.contains("lo_create('4711')") && before.contains("Größe; drop"));
+        assert!(before.contains("Größe; drop") && before.contains("4711"));
+        let xml = server.major == 15; // the others are built without libxml
+        assert_eq!(before.contains("<ü a=\"1\">&lt;"), xml);
         for shards in [1, 3] {
             let (sink, source) = (MemorySink::new(), database.source().shards(shards));
             let job = job(source, &sink);
             let id = job.run(RunOptions::default()).await.unwrap().id;
+            let manifest = job.find(id.as_str()).await.unwrap().manifest.clone();
+            let large_objects = manifest.part(store_postgres::LARGE_OBJECTS);
+            assert_eq!(large_objects.is_some(), shards > 1, "a part of their own");
             database.destroy();
             assert_eq!(database.fingerprint(), None, "it was destroyed");
             let target = database.target();
@@ -211,42 +169,6 @@ async fn a_database_in_use_is_replaced_with_its_own_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_place_and_in_parts() {
-    let Some(server) = Server::at_hand(15) else {
-        return;
-    };
-    let (from, to) = (server.database("placed"), server.database("place"));
-    from.psql(
-        "create schema shop; create table shop.parent (a int primary key);
-        create table shop.child (a int references shop.parent);
-        create table shop.bulk as select generate_series(1, 60000) n",
-    );
-    to.psql("create table mine as select 1 as a");
-    let sink = MemorySink::new();
-    let job = job(from.source(), &sink);
-    let id = job.run(RunOptions::default()).await.unwrap().id;
-    let target = to.target().in_place(true);
-    assert!(!target.publishes_atomically());
-    for round in 0..2 {
-        let request = RestoreRequest::default().overwrite(target.to_string());
-        job.restore(&id, &target, request).await.unwrap();
-        assert_eq!(to.psql("select a from mine").trim(), "1", "round {round}");
-        to.psql("delete from shop.bulk; drop table shop.child");
-    }
-    let part = server.name("part");
-    let target = part.target().schemas(["shop"]).tables(["bulk", "parent"]);
-    job.restore(&id, &target, RestoreRequest::default())
-        .await
-        .unwrap();
-    assert_eq!(part.psql("select count(*) from shop.bulk").trim(), "60000");
-    let others = "select count(*) from pg_tables where schemaname = 'shop'";
-    assert_eq!(part.psql(others).trim(), "2");
-    let request = RestoreRequest::default().overwrite(target.to_string());
-    let refused = job.restore(&id, &target, request).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Refused, "{refused:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_that_is_no_superuser_backs_up_without_passwords() {
     for server in Server::all() {
         let database = server.database("plainrole");
@@ -333,111 +255,6 @@ async fn an_older_pg_dump_is_refused_before_it_dumps() {
         .await
         .unwrap();
     assert_eq!(to.psql("select count(*) from t").trim(), "10");
-}
-
-/// The database of a restore that failed stayed behind where the program ended at once.
-#[test]
-fn a_failed_restore_has_cleaned_up_when_it_returns() {
-    let Some(server) = Server::at_hand(15) else {
-        return;
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let (from, to) = (server.database("fine"), server.name("failed"));
-    from.psql("create table t as select generate_series(1, 10) a");
-    let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("pg_restore");
-    let real = server.bin.join("pg_restore");
-    let real = real.display();
-    std::fs::write(
-        &script,
-        format!(
-            "#!/bin/sh\n{real} \"$@\"\ncase $1 in --version) exit 0; esac\necho broke >&2; exit 1\n"
-        ),
-    )
-    .unwrap();
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&script, executable).unwrap();
-    let target = to.target().bin(folder.path());
-    let error = runtime
-        .block_on(there_and_back(from.source(), &target))
-        .unwrap_err();
-    drop(runtime);
-    assert!(error.chain().contains("broke"), "{error:?}");
-    assert_eq!(to.leftovers(), [""; 0]);
-    assert_eq!(to.fingerprint(), None);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn programs_get_the_password_in_their_environment_and_nowhere_else() {
-    let Some(server) = Server::at_hand(15) else {
-        return;
-    };
-    let (from, to) = (server.database("secretive"), server.name("secret"));
-    from.psql("create table t as select 1 as a");
-    let folder = tempfile::tempdir().unwrap();
-    let seen = folder.path().join("seen");
-    for name in ["pg_dump", "pg_dumpall", "pg_restore"] {
-        let (file, real) = (folder.path().join(name), server.bin.join(name));
-        let script = format!(
-            "#!/bin/sh\necho \"{name} $*\" >> {0}; echo \"password: $PGPASSWORD\" >> {0}\nexec {1} \"$@\"\n",
-            seen.display(),
-            real.display()
-        );
-        std::fs::write(&file, script).unwrap();
-        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&file, executable).unwrap();
-    }
-    let target = to.target().bin(folder.path());
-    there_and_back(from.source().bin(folder.path()).shards(2), &target)
-        .await
-        .unwrap();
-    let seen = std::fs::read_to_string(seen).unwrap();
-    let (environment, arguments): (Vec<&str>, Vec<&str>) = seen
-        .lines()
-        .partition(|line| line.starts_with("password: "));
-    assert!(arguments.len() > 8, "{arguments:?}");
-    for line in arguments {
-        assert!(!line.contains(server.password()), "{line}");
-    }
-    // Who is only asked for its version needs none.
-    let given = format!("password: {}", server.password());
-    assert!(
-        environment
-            .iter()
-            .all(|line| *line == "password: " || *line == given)
-    );
-    assert!(environment.contains(&&*given) && environment.contains(&"password: "));
-}
-
-/// What somebody put into the database while it was being restored beside it would have been
-/// dropped with it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_comes_into_an_empty_database_meanwhile_is_not_replaced() {
-    let Some(server) = Server::at_hand(15) else {
-        return;
-    };
-    let (from, to) = (server.database("late"), server.database("latecomer"));
-    from.psql("create table t as select generate_series(1, 10) a");
-    let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("pg_restore");
-    let text = format!(
-        "#!/bin/sh\ncase $1 in --version) ;; *) {}/psql -X -q -d {} -c 'create table precious ()' ;; esac\nexec {}/pg_restore \"$@\"\n",
-        server.bin.display(),
-        server.url(&to.name),
-        server.bin.display()
-    );
-    std::fs::write(&script, text).unwrap();
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&script, executable).unwrap();
-    let target = to.target().bin(folder.path());
-    let error = there_and_back(from.source(), &target).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Refused, "{error:?}");
-    assert!(error.chain().contains("now holds 1 table"), "{error:?}");
-    assert_eq!(to.psql("select count(*) from precious").trim(), "0");
-    assert_eq!(to.leftovers(), [""; 0]);
 }
 
 /// Behind a prefix the programs get no address: the server is at home there. Here the prefix

@@ -2,7 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its share")]
 
-use std::path::PathBuf;
+pub(crate) mod cluster;
+pub(crate) mod jobs;
+
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,6 +49,17 @@ impl Server {
             place: place.to_owned(),
             bin: bin.expect("LIFEBELT_PG.._BIN stands beside the URL").into(),
         })
+    }
+
+    /// A server of the test's own.
+    pub(crate) fn at(major: u32, login: String, place: String, bin: &Path) -> Self {
+        let bin = bin.to_owned();
+        Self {
+            major,
+            login,
+            place,
+            bin,
+        }
     }
 
     pub(crate) fn all() -> impl Iterator<Item = Self> {
