@@ -89,9 +89,12 @@ fn answer(cli: Cli, registry: &Registry) -> Result<Answer> {
     if let Verb::Keygen(arguments) = &cli.verb {
         return verbs::keygen::keygen(arguments);
     }
-    let file = find_config(cli.config)?;
+    let loaded = match find_config(cli.config) {
+        Some(file) => Loaded::from_file(&file, registry)?,
+        None => Loaded::from_environment(registry)?.ok_or_else(no_config)?,
+    };
     let context = Context {
-        loaded: Loaded::from_file(&file, registry)?,
+        loaded,
         registry,
         output: cli.output,
         bar,
@@ -137,19 +140,19 @@ async fn dispatch(context: &Context<'_>, verb: &Verb) -> Result<Answer> {
     }
 }
 
-fn find_config(named: Option<PathBuf>) -> Result<PathBuf> {
-    if let Some(file) = named {
-        return Ok(file);
-    }
+/// The file that is named, or one in its usual place.
+fn find_config(named: Option<PathBuf>) -> Option<PathBuf> {
     let usual = ["lifebelt.toml", "/etc/lifebelt/lifebelt.toml"];
     let found = usual.iter().map(Path::new).find(|file| file.exists());
-    found.map(Path::to_owned).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Invalid,
-            "no configuration: neither ./lifebelt.toml nor /etc/lifebelt/lifebelt.toml is there; \
-             name one with -c FILE",
-        )
-    })
+    named.or_else(|| found.map(Path::to_owned))
+}
+
+fn no_config() -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        "no configuration: neither ./lifebelt.toml nor /etc/lifebelt/lifebelt.toml is there, and \
+         neither DATABASE_URL, PGDATABASE nor POSTGRES_DB is set; name a file with -c FILE",
+    )
 }
 
 #[cfg(test)]

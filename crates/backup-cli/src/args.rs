@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use backup_core::RestoreOptions;
 use backup_core::retention::Span;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -174,8 +176,8 @@ impl Verb {
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The job
-    pub(crate) job: String,
+    /// The job [default: the only one]
+    pub(crate) job: Option<String>,
     /// A label for this backup; restore finds it by this name
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
@@ -230,12 +232,44 @@ pub(crate) struct Restore {
     /// Replace what the target holds; repeat the target's name
     #[arg(long, value_name = "NAME")]
     pub(crate) overwrite: Option<String>,
-    /// Restore in production
+    /// Restore in production, and where room seems to be missing
     #[arg(long)]
     pub(crate) force: bool,
+    /// Only this schema; may be given several times [postgres]
+    #[arg(long = "schema", value_name = "NAME")]
+    pub(crate) schemas: Vec<String>,
+    /// Only this table, by its bare name, without indexes and constraints; may be given several
+    /// times [postgres]
+    #[arg(long = "table", value_name = "NAME")]
+    pub(crate) tables: Vec<String>,
+    /// Owners and privileges too; their roles must exist [postgres]
+    #[arg(long)]
+    pub(crate) with_owners: bool,
+    /// Feed a dump in plain SQL to psql: it may do whatever your role may [postgres]
+    #[arg(long)]
+    pub(crate) trust_sql: bool,
     /// Say what would happen, and do nothing
     #[arg(long)]
     pub(crate) plan: bool,
+}
+
+impl Restore {
+    /// What the target is asked for beyond the bytes. One that does not know it refuses.
+    pub(crate) fn options(&self) -> RestoreOptions {
+        let mut options = RestoreOptions::default();
+        let lists = [("schemas", &self.schemas), ("tables", &self.tables)];
+        let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
+        let flags = [
+            ("with_owners", self.with_owners),
+            ("trust_sql", self.trust_sql),
+        ];
+        let flags = flags.into_iter().filter(|(_, given)| *given);
+        options.extra = lists
+            .map(|(name, names)| (name.to_owned(), json!(names)))
+            .chain(flags.map(|(name, _)| (name.to_owned(), json!(true))))
+            .collect();
+        options
+    }
 }
 
 /// Arguments of `fetch`.
@@ -257,8 +291,8 @@ pub(crate) struct Fetch {
 /// Arguments of `prune`.
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// The job
-    pub(crate) job: String,
+    /// The job [default: the only one]
+    pub(crate) job: Option<String>,
     /// Delete what the dry run lists
     #[arg(long)]
     pub(crate) apply: bool,
@@ -333,8 +367,8 @@ mod tests {
             "unexpected argument '--forse' found; tip: a similar argument exists: '--force'"
         );
         assert_eq!(
-            wrong("lifebelt run"),
-            "the following required arguments were not provided: <JOB>"
+            wrong("lifebelt show"),
+            "the following required arguments were not provided: <BACKUP>"
         );
         assert_eq!(
             wrong("lifebelt rum x"),

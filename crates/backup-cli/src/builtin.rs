@@ -7,7 +7,7 @@ use sink_fs::FsSink;
 use sink_s3::S3Options;
 use store_command::{Command, CommandTarget, FileTarget};
 use store_files::{Files, Folder};
-use store_postgres::{Postgres, PostgresDatabase};
+use store_postgres::{Postgres, PostgresDatabase, PostgresDump};
 
 use crate::Registry;
 use crate::config::Options;
@@ -23,6 +23,7 @@ pub(crate) fn registry() -> Registry {
         .source("command", command)
         .target("command", command_target)
         .source("postgres", postgres)
+        .source("postgres-dump", postgres_dump)
         .target("postgres", postgres_database);
     registry
 }
@@ -63,16 +64,21 @@ fn command_target(options: &Options) -> Result<Box<dyn Target>> {
 }
 
 /// A `url`, or its pieces, or both where they agree. Each secret may stand in a file or be the
-/// output of a program; a password that is not there is looked for where libpq looks.
+/// output of a program; what is not there is looked for in the environment.
 fn postgres(options: &Options) -> Result<Box<dyn Source>> {
     let source = postgres_options(options)?.read::<Postgres>()?;
-    Ok(Box::new(source.password_from_env()?))
+    Ok(Box::new(source.with_env()?))
+}
+
+fn postgres_dump(options: &Options) -> Result<Box<dyn Source>> {
+    let options = options.absolute("path").absolute("bin");
+    Ok(Box::new(options.read::<PostgresDump>()?))
 }
 
 fn postgres_database(options: &Options) -> Result<Box<dyn Target>> {
     let options = postgres_options(options)?;
     let target = options.read::<PostgresDatabase>()?;
-    Ok(Box::new(target.password_from_env()?))
+    Ok(Box::new(target.with_env()?))
 }
 
 fn postgres_options(options: &Options) -> Result<Options> {

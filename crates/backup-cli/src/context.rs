@@ -44,6 +44,19 @@ impl Context<'_> {
         self.loaded.config.jobs.keys().map(String::as_str)
     }
 
+    /// The job that was named, or the only one there is.
+    pub(crate) fn named_or_only<'a>(&'a self, named: Option<&'a str>) -> Result<&'a str> {
+        let all: Vec<&str> = self.jobs().collect();
+        match (named, all.as_slice()) {
+            (Some(name), _) => Ok(name),
+            (None, [only]) => Ok(only),
+            (None, _) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("which job? write {}", list(&all)),
+            )),
+        }
+    }
+
     /// Whether a job has this name.
     pub(crate) fn has_job(&self, name: &str) -> bool {
         self.loaded.config.jobs.contains_key(name)

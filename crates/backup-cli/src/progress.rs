@@ -94,6 +94,18 @@ impl Observer for Progress {
             Event::SinkFailed { sink, error } => {
                 tracing::info!("sink `{sink}` failed: {}", error.chain());
             }
+            Event::Space {
+                place,
+                free,
+                needed,
+            } => {
+                let told = |bytes: &Option<u64>| bytes.map_or("not known".to_owned(), human);
+                tracing::info!(
+                    free = told(free),
+                    needed = told(needed),
+                    "room in `{place}`"
+                );
+            }
             Event::Committed { sink, id } => tracing::info!(sink, %id, "committed"),
             Event::Warning { message } => tracing::warn!("{message}"),
             Event::Verified { key } => {

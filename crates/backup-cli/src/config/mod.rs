@@ -12,6 +12,7 @@ mod load;
 mod options;
 mod schedule;
 mod secret;
+mod twelve;
 mod units;
 pub(crate) mod words;
 

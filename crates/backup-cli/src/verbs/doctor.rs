@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use backup_core::transform::Age;
 use backup_core::{
@@ -18,6 +19,9 @@ use crate::output::count;
 
 /// Less than this is worth a warning.
 const LITTLE_SPACE: u64 = 1 << 30;
+
+/// How long a canary is locked, in a sink that locks.
+const CANARY: Duration = Duration::from_secs(60);
 
 /// Checks everything and goes on after a failure. Exit code 4 if something must be mended.
 pub(crate) async fn doctor(context: &Context<'_>) -> Result<Answer> {
@@ -206,15 +210,14 @@ async fn sink(context: &Context<'_>, name: &str, options: &Options, checks: &mut
         }
         Err(error) => checks.fail(&check, error.chain()),
     }
-    if options.kind() == "fs"
-        && let Some(path) = options.text("path")
-        && let Some(free) = free_space(&options.resolve(path))
-    {
-        let check = format!("{check}, free space");
-        match free < LITTLE_SPACE {
-            true => checks.warn(&check, format!("only {} left", human(free))),
-            false => checks.ok(&check, format!("{} left", human(free))),
+    let check = format!("{check}, free space");
+    match sink.free_space().await {
+        Ok(Some(free)) if free < LITTLE_SPACE => {
+            checks.warn(&check, format!("only {} left", human(free)));
         }
+        Ok(Some(free)) => checks.ok(&check, format!("{} left", human(free))),
+        Ok(None) => checks.ok(&check, "not known: the place does not tell"),
+        Err(error) => checks.warn(&check, format!("not known: {}", error.chain())),
     }
 }
 
@@ -225,10 +228,15 @@ async fn canary(sink: &dyn Sink, writer: bool) -> Result<String, String> {
     let key = Key::parse(format!("lifebelt-doctor/{now}-{}", std::process::id()))
         .map_err(failed("name a canary"))?;
     let at = Locator::from(&key);
+    // What is locked stays: not for as long as backups do.
+    let options = match sink.capabilities().lock {
+        true => PutOptions::default().retain_until(SystemClock.now() + CANARY),
+        false => PutOptions::default(),
+    };
     let put = |text: &'static str| {
         let data = ByteStream::from_bytes(text.as_bytes());
-        let (sink, key) = (&sink, &key);
-        async move { sink.put(key, data, &PutOptions::default()).await }
+        let (sink, key, options) = (&sink, &key, &options);
+        async move { sink.put(key, data, options).await }
     };
     put("canary").await.map_err(failed("a put fails"))?;
     let read = async {
@@ -270,13 +278,6 @@ async fn canary(sink: &dyn Sink, writer: bool) -> Result<String, String> {
         }
         Err(error) => Err(failed("a delete fails")(error)),
     }
-}
-
-/// On the file system of `path`, or of the nearest folder above it that exists.
-fn free_space(path: &Path) -> Option<u64> {
-    let existing = path.ancestors().find(|p| p.exists())?;
-    let stat = rustix::fs::statvfs(existing).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// What the RESTORE.md of these jobs will ask for.

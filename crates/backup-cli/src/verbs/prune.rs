@@ -24,14 +24,15 @@ pub(crate) async fn prune(context: &Context<'_>, arguments: &Prune) -> Result<An
     if let Some(age) = arguments.sweep_older_than {
         options = options.sweep_older_than(age.into());
     }
+    let name = context.named_or_only(arguments.job.as_deref())?;
     if arguments.apply {
-        let job = context.job(&arguments.job, Purpose::Write)?;
+        let job = context.job(name, Purpose::Write)?;
         let reports = job.prune(&options).await?;
-        return Ok(applied(&arguments.job, &reports));
+        return Ok(applied(name, &reports));
     }
-    let job = context.job(&arguments.job, Purpose::Read)?;
+    let job = context.job(name, Purpose::Read)?;
     let plans = job.plan_prune(&options).await?;
-    Ok(dry(&arguments.job, &plans))
+    Ok(dry(name, &plans))
 }
 
 fn dry(job: &str, plans: &[PrunePlan]) -> Answer {

@@ -37,7 +37,7 @@ pub(crate) async fn restore(context: &Context<'_>, arguments: &Restore) -> Resul
     let production = context.is_production(&*target);
     let job = context.build(job.name(), Purpose::Read, production)?;
 
-    let mut request = RestoreRequest::default();
+    let mut request = RestoreRequest::default().options(arguments.options());
     if let Some(sink) = &arguments.from {
         request = request.from(sink);
     }
@@ -60,6 +60,8 @@ pub(crate) async fn restore(context: &Context<'_>, arguments: &Restore) -> Resul
                 "target": plan.target,
                 "sink": plan.sink,
                 "bytes": plan.bytes,
+                "needed_bytes": plan.needed,
+                "free_bytes": plan.free,
                 "destroys": plan.destroys,
                 "refused": plan.refused,
                 "steps": plan.steps,
@@ -68,13 +70,16 @@ pub(crate) async fn restore(context: &Context<'_>, arguments: &Restore) -> Resul
     }
     let restored = job.restore(&manifest.id, &*target, request).await?;
     let seconds = restored.elapsed.as_secs_f64();
-    let text = format!(
+    let mut text = format!(
         "{}  restored into {target} from `{}`, {}, {}, {seconds:.1} s\n",
         restored.id,
         restored.sink,
         count(restored.parts as u64, "part"),
         human(restored.bytes),
     );
+    for (i, step) in restored.next_steps.iter().enumerate() {
+        text.push_str(&format!("  {}. {step}\n", i + 1));
+    }
     let json = json!({
         "id": restored.id,
         "job": job.name(),
@@ -83,6 +88,7 @@ pub(crate) async fn restore(context: &Context<'_>, arguments: &Restore) -> Resul
         "parts": restored.parts,
         "bytes": restored.bytes,
         "seconds": seconds,
+        "next_steps": restored.next_steps,
     });
     Ok(Answer::ok(text, json))
 }

@@ -19,14 +19,15 @@ const MAX_RUN: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes one backup. A signal cancels it; once the commit has begun it is finished instead.
 pub(crate) async fn run(context: &Context<'_>, arguments: &Run, stop: &Stop) -> Result<Answer> {
-    let job = context.job(&arguments.job, Purpose::Write)?;
+    let name = context.named_or_only(arguments.job.as_deref())?;
+    let job = context.job(name, Purpose::Write)?;
     let bound = job.memory_bound();
     if context.output.verbose > 0 {
         say(&format!("memory bound: {} MiB", bound.div_ceil(1 << 20)));
     }
-    let config = &context.loaded.config.jobs[&arguments.job];
+    let config = &context.loaded.config.jobs[name];
     if let Some(slot) = &arguments.slot {
-        take(context, config, &arguments.job, slot).await?;
+        take(context, config, name, slot).await?;
     }
     let mut options = RunOptions::default();
     for label in config.labels.iter().chain(&arguments.labels) {
