@@ -35,6 +35,7 @@ fn fs(options: &Options) -> Result<Arc<dyn Sink>> {
 /// What the configuration does not say comes from the environment, as AWS's own tools have it.
 fn s3(options: &Options) -> Result<Arc<dyn Sink>> {
     let options = options
+        .absolute("ca_file")
         .reveal("access_key_id")?
         .reveal("secret_access_key")?
         .reveal("session_token")?;

@@ -1,10 +1,13 @@
 //! What a server says when it says no.
 
+use std::error::Error as StdError;
 use std::fmt::Display;
+use std::{io, iter};
 
 use backup_core::{Error, ErrorKind};
 use http::StatusCode;
 use object_store::client::HttpError;
+use rustls::CertificateError;
 use serde::Deserialize;
 
 /// The longest text of a server that goes into a message.
@@ -60,9 +63,18 @@ impl Failure {
     }
 
     pub(crate) fn transport(action: &'static str, cause: HttpError) -> Self {
+        let failure = match certificate(&cause) {
+            // Nothing was sent, and nothing will be.
+            Some(why) => Self {
+                code: "Certificate".to_owned(),
+                unsure: false,
+                ..Self::no_answer(action, distrust(why))
+            },
+            None => Self::no_answer(action, "no answer"),
+        };
         Self {
             cause: Some(cause),
-            ..Self::no_answer(action, "no answer")
+            ..failure
         }
     }
 
@@ -84,7 +96,7 @@ impl Failure {
     /// Whether the same request may succeed in a moment.
     pub(crate) fn is_transient(&self) -> bool {
         match self.status {
-            None => true,
+            None => self.code.is_empty(),
             Some(status) => {
                 matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
                     || self.is_conflict()
@@ -127,7 +139,11 @@ impl Failure {
             (code, text) => format!(" ({code}: {text})"),
         };
         let Some(status) = self.status else {
-            return (ErrorKind::Unavailable, self.message.clone());
+            let kind = match self.code.as_str() {
+                "" => ErrorKind::Unavailable,
+                _ => ErrorKind::Invalid,
+            };
+            return (kind, self.message.clone());
         };
         if let Some(region) = &self.region
             && (status.is_redirection() || self.code == "AuthorizationHeaderMalformed")
@@ -160,6 +176,14 @@ impl Failure {
             "NotImplemented" => (
                 ErrorKind::Unsupported,
                 format!("the server cannot do {action}{said}"),
+            ),
+            "KMS.NotFoundException" | "kms:KeyNotFound" => (
+                ErrorKind::Invalid,
+                format!("sse.kms names a key that the server has not{said}"),
+            ),
+            "InvalidStorageClass" => (
+                ErrorKind::Invalid,
+                format!("storage_class names one that the server has not{said}"),
             ),
             // MinIO, AWS and versitygw to a lock on a bucket that has none.
             "InvalidRequest" | "InvalidBucketObjectLockConfiguration"
@@ -204,4 +228,33 @@ impl Failure {
         }
         error.context(format!("{what} in {sink}"))
     }
+}
+
+/// What is wrong with the server's certificate, if that is what is wrong.
+fn certificate(error: &HttpError) -> Option<&CertificateError> {
+    let mut causes = iter::successors(Some(error as &(dyn StdError + 'static)), |&error| {
+        // The cause of an `io::Error` is what is in it, and it does not say so.
+        match error.downcast_ref().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        }
+    });
+    causes.find_map(|error| match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(why)) => Some(why),
+        _ => None,
+    })
+}
+
+fn distrust(why: &CertificateError) -> String {
+    let advice = match why {
+        CertificateError::UnknownIssuer => {
+            "nobody whom this machine trusts has issued it: if it is right, name the file of its \
+             authority as ca_file"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name than the endpoint has"
+        }
+        _ => "it cannot be trusted",
+    };
+    format!("the server's certificate is refused: {advice}")
 }

@@ -20,7 +20,8 @@
 //!   [`sweep`](backup_core::Sink::sweep). A repeated request that meets an object of its own put
 //!   has succeeded: each put leaves a random `x-amz-meta-lifebelt-put`.
 //! - **Checked.** Every part is signed with its SHA-256 and carries a checksum that the server
-//!   verifies; after each put a `HEAD` compares length, checksum and lock.
+//!   verifies; after each put a `HEAD` compares length, checksum, lock, encryption and storage
+//!   class.
 //! - **Locked.** With [`S3Options::lock`], or `retain_until` of a put, objects are under Object
 //!   Lock. A lock protects a *version*: a thief can still hide it behind a delete marker or a
 //!   newer version, and [`versions`](backup_core::Sink::versions) still shows it.
@@ -29,17 +30,21 @@
 //!   `versions` end in an `Err` that names it, after every object was delivered. `children` skips
 //!   it with a warning event. Empty objects that end in `/`, which consoles make, are skipped.
 //! - **Memory.** A put holds three parts: one that fills and two on their way.
-//! - **TLS** is rustls with the roots of the system. Plain `http` only goes to this machine unless
+//! - **TLS** is rustls with the roots of the system and of [`S3Options::ca_file`]. Plain `http` only goes to this machine unless
 //!   [`S3Options::allow_http`] says otherwise. No redirect is followed.
 //!
 //! A writer needs `s3:PutObject`, `s3:PutObjectRetention`, `s3:GetObject`,
 //! `s3:GetObjectRetention`, `s3:ListBucket`, `s3:AbortMultipartUpload` and
 //! `s3:ListBucketMultipartUploads`; with versions `s3:GetObjectVersion` and
 //! `s3:ListBucketVersions`. A pruner needs `s3:DeleteObject` and `s3:DeleteObjectVersion` besides.
+//! `policies/README.md` of this crate has a policy for each of them.
 
 mod answer;
 mod body;
 mod client;
+mod connect;
+mod credentials;
+mod encryption;
 mod examine;
 mod failure;
 mod list;
@@ -47,10 +52,13 @@ mod lock;
 mod multipart;
 mod options;
 mod part;
+mod profile;
 mod put;
 mod sink;
 mod time;
 
+pub use encryption::Encryption;
 pub use lock::{Lock, LockMode};
-pub use options::{Checksum, Encryption, S3Options};
+pub use options::S3Options;
+pub use part::Checksum;
 pub use sink::S3Sink;

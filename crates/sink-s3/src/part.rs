@@ -4,9 +4,28 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest as Crc};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::Checksum;
+/// What the server checks the bytes by, and keeps beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    /// SHA-256, which is computed for the signature anyway.
+    #[default]
+    Sha256,
+    /// CRC-64/NVME, one for the whole object whatever its parts.
+    Crc64Nvme,
+}
+
+impl Checksum {
+    pub(crate) fn header(self) -> &'static str {
+        match self {
+            Self::Sha256 => "x-amz-checksum-sha256",
+            Self::Crc64Nvme => "x-amz-checksum-crc64nvme",
+        }
+    }
+}
 
 /// The chunks of one request, hashed as they come.
 #[derive(Default)]

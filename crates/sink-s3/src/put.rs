@@ -16,6 +16,8 @@ use crate::part::{Part, Whole};
 use crate::sink::text;
 use crate::{Encryption, S3Sink};
 
+const STORAGE_CLASS: &str = "x-amz-storage-class";
+
 /// User metadata that tells whose put an object is.
 const MARK: &str = "x-amz-meta-lifebelt-put";
 
@@ -115,14 +117,9 @@ impl<'a> Put<'a> {
         let settings = &*self.sink.0;
         let mut headers = vec![(MARK, self.mark.clone())];
         if let Some(class) = &settings.storage_class {
-            headers.push(("x-amz-storage-class", class.clone()));
+            headers.push((STORAGE_CLASS, class.clone()));
         }
-        if let Some(encryption) = &settings.sse {
-            headers.push(("x-amz-server-side-encryption", encryption.to_string()));
-            if let Encryption::Kms { kms } = encryption {
-                headers.push(("x-amz-server-side-encryption-aws-kms-key-id", kms.clone()));
-            }
-        }
+        headers.extend(settings.sse.iter().flat_map(Encryption::headers));
         headers.extend(self.retention.iter().flat_map(Retention::headers));
         headers
     }
@@ -230,6 +227,19 @@ impl<'a> Put<'a> {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "the bucket keeps no versions: turn versioning on, or say versions = false",
+            ));
+        }
+        if let Some(encryption) = &settings.sse {
+            encryption.check(headers)?;
+        }
+        // The standard class is not told.
+        let class = text(headers, STORAGE_CLASS).unwrap_or("STANDARD");
+        if let Some(wanted) = &settings.storage_class
+            && wanted != class
+        {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("storage class {wanted} was asked for and the server tells of {class}"),
             ));
         }
         match &self.retention {

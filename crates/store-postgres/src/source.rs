@@ -79,12 +79,15 @@ impl Source for Postgres {
              if it is set; a superuser feeds them to `psql` where they are wanted",
             ["dd", "bs=1M", "of=${GLOBALS:-/dev/null}"],
         );
-        let shards = (1..=self.shards).map(shards::part);
-        let archives = [DUMP.to_owned(), PRE_DATA.to_owned()]
-            .into_iter()
-            .chain(shards)
-            .chain([LARGE_OBJECTS.to_owned(), POST_DATA.to_owned()]);
-        let archives = archives.map(restore_archive);
+        let archives: Vec<String> = match self.shards {
+            0 | 1 => vec![DUMP.to_owned()],
+            shards => [PRE_DATA.to_owned()]
+                .into_iter()
+                .chain((1..=shards).map(shards::part))
+                .chain([LARGE_OBJECTS.to_owned(), POST_DATA.to_owned()])
+                .collect(),
+        };
+        let archives = archives.into_iter().map(restore_archive);
         std::iter::once(globals).chain(archives).collect()
     }
 }

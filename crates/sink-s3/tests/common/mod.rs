@@ -1,4 +1,5 @@
 //! The servers that `scripts/services` runs.
+#![allow(dead_code, reason = "each test takes what it needs of this")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,9 +40,23 @@ impl Server {
             u32::from_ne_bytes(random),
             COUNT.fetch_add(1, Ordering::Relaxed),
         );
-        S3Sink::builder(format!("s3://{bucket}/test-{random:08x}-{count}"))
+        self.at(&format!("s3://{bucket}/test-{random:08x}-{count}"))
+    }
+
+    /// `url` on this server.
+    pub(crate) fn at(self, url: &str) -> S3Options {
+        let options = S3Sink::builder(url)
             .endpoint(self.variable("ENDPOINT"))
-            .credentials(self.variable("ACCESS_KEY"), self.variable("SECRET_KEY"))
+            .credentials(self.variable("ACCESS_KEY"), self.variable("SECRET_KEY"));
+        match self.authority() {
+            Some(file) => options.ca_file(file),
+            None => options,
+        }
+    }
+
+    /// The file of who issued its certificate, where it speaks TLS.
+    pub(crate) fn authority(self) -> Option<String> {
+        std::env::var(format!("LIFEBELT_{}_CA", self.0)).ok()
     }
 
     /// A fresh prefix of the bucket that keeps no versions.
