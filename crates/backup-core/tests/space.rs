@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use backup_core::*;
 
+/// A place, what is free there and what is needed.
+type Space = (String, Option<u64>, Option<u64>);
+
 /// Remembers what was told of room.
 #[derive(Clone, Debug, Default)]
-struct Told(Arc<Mutex<Vec<(String, Option<u64>, Option<u64>)>>>);
+struct Told(Arc<Mutex<Vec<Space>>>);
 
 impl Observer for Told {
     fn event(&self, event: &Event<'_>) {

@@ -78,11 +78,11 @@ impl Profile {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<String> {
-        let values = self
+        let mut values = self
             .found
             .iter()
             .filter_map(|(_, section)| section.get(key));
-        values.cloned().next()
+        values.next().cloned()
     }
 
     /// Of S3, if the profile tells one, or of everything.
