@@ -12,3 +12,5 @@ pub use store_command as command;
 pub use store_files as files;
 #[cfg(feature = "postgres")]
 pub use store_postgres as postgres;
+#[cfg(feature = "redis")]
+pub use store_redis as redis;

@@ -22,6 +22,8 @@ use store_files::Files;
 
 #[path = "stock_tools/postgres.rs"]
 mod postgres;
+#[path = "stock_tools/redis.rs"]
+mod redis;
 
 /// What a POSIX shell has with it. Everything else must be named by the instructions.
 const USUAL: [&str; 7] = ["cat", "dd", "grep", "mktemp", "rm", "sed", "sh"];

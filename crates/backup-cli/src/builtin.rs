@@ -8,6 +8,7 @@ use sink_s3::S3Options;
 use store_command::{Command, CommandTarget, FileTarget};
 use store_files::{Files, Folder};
 use store_postgres::{Postgres, PostgresDatabase, PostgresDump};
+use store_redis::{RdbFile, Redis, RedisServer};
 
 use crate::Registry;
 use crate::config::Options;
@@ -24,7 +25,9 @@ pub(crate) fn registry() -> Registry {
         .target("command", command_target)
         .source("postgres", postgres)
         .source("postgres-dump", postgres_dump)
-        .target("postgres", postgres_database);
+        .target("postgres", postgres_database)
+        .source("redis", redis)
+        .target("redis", redis_target);
     registry
 }
 
@@ -84,4 +87,28 @@ fn postgres_database(options: &Options) -> Result<Box<dyn Target>> {
 
 fn postgres_options(options: &Options) -> Result<Options> {
     options.absolute("bin").reveal("url")?.reveal("password")
+}
+
+/// A `url`, a `path` or sentinels. A password that is not there is looked for where `redis-cli`
+/// looks.
+fn redis(options: &Options) -> Result<Box<dyn Source>> {
+    let source = redis_options(options)?.read::<Redis>()?;
+    Ok(Box::new(source.password_from_env()))
+}
+
+/// A server, or the file from which one starts.
+fn redis_target(options: &Options) -> Result<Box<dyn Target>> {
+    let options = redis_options(options)?;
+    if options.text("path").is_some() {
+        return Ok(Box::new(options.read::<RdbFile>()?));
+    }
+    let target = options.read::<RedisServer>()?;
+    Ok(Box::new(target.password_from_env()))
+}
+
+fn redis_options(options: &Options) -> Result<Options> {
+    let options = ["path", "cacert", "cert", "key"]
+        .iter()
+        .fold(options.clone(), |options, field| options.absolute(field));
+    options.reveal("url")?.reveal("password")
 }
