@@ -122,7 +122,7 @@ impl RedisServer {
                     format!("{self} is no replica any more: somebody else changed it"),
                 ));
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -222,12 +222,8 @@ pub(crate) fn described(info: &Info) -> String {
 /// save.
 async fn durable(control: &mut Connection) -> Result<()> {
     let append_only = preflight::info(control).await?.is("aof_enabled", "1");
-    let (busy, status, what): (&[&str], _, _) = match append_only {
-        true => (
-            &["aof_rewrite_in_progress", "aof_rewrite_scheduled"],
-            "aof_last_bgrewrite_status",
-            "append-only file",
-        ),
+    let (file, what) = match append_only {
+        true => ("aof", "append-only file"),
         false => {
             match preflight::setting(control, "save").await? {
                 Some(points) if !points.is_empty() => {}
@@ -238,30 +234,47 @@ async fn durable(control: &mut Connection) -> Result<()> {
                 Err(error) if error.to_string().contains("already in progress") => {}
                 answer => drop(answer?),
             }
-            (
-                &["rdb_bgsave_in_progress"],
-                "rdb_last_bgsave_status",
-                "dump.rdb",
-            )
+            ("rdb", "dump.rdb")
         }
     };
-    loop {
+    let mut failed = 0;
+    while failed < FAILURES {
         let info = preflight::info(control).await?;
-        if busy.iter().all(|field| !info.is(field, "1")) {
-            return match info.is(status, "ok") {
-                true => Ok(()),
-                false => Err(Error::new(
-                    ErrorKind::Other,
-                    format!(
-                        "{} has the data in memory, and cannot write its {what}: see its log and its disk",
-                        control.name
-                    ),
-                )),
-            };
+        let is = |field, value| info.is(field, value);
+        let (busy, scheduled, well) = match file {
+            "aof" => (
+                is("aof_rewrite_in_progress", "1"),
+                is("aof_rewrite_scheduled", "1"),
+                is("aof_last_bgrewrite_status", "ok"),
+            ),
+            _ => (
+                is("rdb_bgsave_in_progress", "1"),
+                false,
+                is("rdb_last_bgsave_status", "ok"),
+            ),
+        };
+        match (busy, well) {
+            (false, true) if !scheduled => return Ok(()),
+            // It may be an old one, of which the server says more when the next has ended.
+            (false, false) => failed += 1,
+            _ => {}
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(POLL).await;
     }
+    Err(Error::new(
+        ErrorKind::Other,
+        format!(
+            "{} has the data in memory, and cannot write its {what}: see its log and its disk",
+            control.name
+        ),
+    ))
 }
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// How often a failure is seen before it is one: two seconds. A server tries again for ever, and
+/// says each time that more is to come.
+const FAILURES: u32 = 40;
 
 async fn drain(mut bytes: backup_core::ByteStream) -> Result<()> {
     use futures::StreamExt;
