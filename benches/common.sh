@@ -2,13 +2,11 @@
 # shellcheck shell=bash
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/common.sh"
 
-timer=$(type -P time) || die '`time` is missing: `scripts/services install --peers` gets it'
-
 # timed FIGURES COMMAND: runs a command line; appends "wall cpu rss_kib" to the file of its figures.
 # CPU is that of the processes that it starts, so not of servers. Needs $work, a folder.
 timed() {
     local figures=$1 command=$2
-    "$timer" -q -o "$work/time" -f '%e %U %S %M' bash -o pipefail -c "$command" >/dev/null 2>"$work/log" ||
+    "$(type -P time)" -q -o "$work/time" -f '%e %U %S %M' bash -o pipefail -c "$command" >/dev/null 2>"$work/log" ||
         { cat "$work/log" >&2; die "failed: $command"; }
     awk '{ print $1, $2 + $3, $4 }' "$work/time" >>"$figures"
 }

@@ -17,7 +17,7 @@ die() { say "${0##*/}: $*"; exit 1; }
 usage() { sed -n '2,/^[^#]/ s/^# \{0,1\}//p' "$0"; }
 
 # need PROGRAM HOW: fails unless PROGRAM is on PATH.
-need() { command -v "$1" >/dev/null || die "\`$1\` is missing: $2"; }
+need() { type -P "$1" >/dev/null || die "\`$1\` is missing: $2"; }
 
 # How this tree is called in a line of results.
 commit() {

@@ -77,7 +77,7 @@ fn wrong_arguments_are_one_line() {
             "unrecognized subcommand 'rum'; tip: a similar subcommand exists: 'run'; `lifebelt --help` says more",
         ),
         (
-            &["run"],
+            &["restore"],
             "the following required arguments were not provided: <JOB>; `lifebelt --help` says more",
         ),
         (

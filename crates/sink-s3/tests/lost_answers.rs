@@ -12,13 +12,18 @@ use backup_core::testing::noise;
 use backup_core::{ByteStream, Key, Object, PutOptions, Sink};
 use common::{MINIO, Server, VERSITYGW};
 use futures::TryStreamExt;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use sink_s3::S3Sink;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
 
 const LARGE: usize = 17 * 1024 * 1024;
 
-/// Stands before a server and cuts the answer to one request.
+/// Stands before a server and cuts the answer to one request. Speaks TLS to a server that wants it,
+/// and none to its client.
 struct Cutter {
     address: SocketAddr,
     fired: Arc<AtomicU64>,
@@ -32,34 +37,50 @@ impl Cutter {
         let fired = Arc::new(AtomicU64::new(0));
         let (count, armed) = (fired.clone(), Arc::new(AtomicU64::new(1)));
         let endpoint = server.variable("ENDPOINT");
-        let behind = endpoint.trim_start_matches("http://").to_owned();
+        let behind = endpoint.split_once("://").unwrap().1.to_owned();
+        let tls = server.authority().map(trusting);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&behind).await.unwrap();
-                tokio::spawn(pass(
-                    client,
-                    server,
-                    words,
-                    bytes,
-                    armed.clone(),
-                    count.clone(),
-                ));
+                let (armed, count) = (armed.clone(), count.clone());
+                match tls.clone() {
+                    None => drop(tokio::spawn(pass(
+                        client, server, words, bytes, armed, count,
+                    ))),
+                    Some(tls) => {
+                        let name = server.peer_addr().unwrap().ip().into();
+                        let server = tls.connect(name, server).await.unwrap();
+                        tokio::spawn(pass(client, server, words, bytes, armed, count));
+                    }
+                }
             }
         });
         Self { address, fired }
     }
 }
 
+/// What believes the servers whose certificate is by the authority in this file.
+fn trusting(authority: String) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(authority).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config).into()
+}
+
 async fn pass(
     client: TcpStream,
-    server: TcpStream,
+    server: impl AsyncRead + AsyncWrite,
     words: &'static [&'static str],
     mut bytes: usize,
     armed: Arc<AtomicU64>,
     fired: Arc<AtomicU64>,
 ) {
     let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
+    let (mut from_server, mut to_server) = split(server);
     let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
     let mut cuts = false;
     loop {
@@ -72,6 +93,7 @@ async fn pass(
                     cuts = true;
                 }
                 if to_server.write_all(&up[..n]).await.is_err() { return }
+                if to_server.flush().await.is_err() { return }
             }
             read = from_server.read(&mut down) => {
                 let Ok(n @ 1..) = read else { return };

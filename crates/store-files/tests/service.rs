@@ -834,19 +834,17 @@ async fn a_full_disk_leaves_the_target_untouched() {
         .unwrap();
     let large = Hostile::new().file("two", &"2".repeat(5_000_000)).end();
     let agreed = RestoreRequest::default().overwrite(to.display().to_string());
-    let result = restore_with(large, &Folder::new(&to), agreed).await;
+    let warned = restore_with(large.clone(), &Folder::new(&to), agreed.clone()).await;
+    let insisted = restore_with(large, &Folder::new(&to), agreed.force()).await;
     let left: Vec<_> = fs::read_dir(place.path())
         .unwrap()
         .map(|e| e.unwrap().path())
         .collect();
     let one = fs::read(to.join("one")).unwrap();
     Command::new("umount").arg(place.path()).status().unwrap();
-    assert!(
-        result
-            .unwrap_err()
-            .chain()
-            .contains("write two: No space left"),
-        "names the file"
-    );
+    let warned = warned.unwrap_err().chain();
+    assert!(warned.contains("make room"), "{warned}");
+    let insisted = insisted.unwrap_err().chain();
+    assert!(insisted.contains("write two: No space left"), "{insisted}");
     assert_eq!((left, &one[..]), (vec![to], &b"1"[..]));
 }

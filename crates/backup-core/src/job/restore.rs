@@ -47,7 +47,7 @@ impl RestoreRequest {
         self
     }
 
-    /// Agree to restore in production.
+    /// Agree to restore in production, and where room seems to be missing.
     #[must_use]
     pub fn force(mut self) -> Self {
         self.force = true;
