@@ -78,7 +78,7 @@ fn wrong_arguments_are_one_line() {
         ),
         (
             &["restore"],
-            "the following required arguments were not provided: <JOB>; `lifebelt --help` says more",
+            "the following required arguments were not provided: <BACKUP>; `lifebelt --help` says more",
         ),
         (
             &["run", "ordrs"],

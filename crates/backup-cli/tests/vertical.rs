@@ -8,7 +8,7 @@ mod servers;
 use std::process::Stdio;
 
 use common::{Place, Said};
-use servers::{DIGEST, Postgres, Vertical};
+use servers::{DIGEST, Postgres, ROWS, Vertical};
 
 #[test]
 fn a_database_goes_to_a_disk_and_a_locked_bucket_and_comes_back() {

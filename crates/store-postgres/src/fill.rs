@@ -11,7 +11,7 @@ use crate::options::Restoring;
 use crate::programs::{Programs, Tool};
 use crate::server::Server;
 use crate::sql::{Session, failed, ident};
-use crate::{DUMP, KIND, POST_DATA, PRE_DATA, SQL};
+use crate::{DUMP, KIND, LARGE_OBJECTS, POST_DATA, PRE_DATA, SQL};
 
 /// What the database is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,10 +112,11 @@ impl Form {
                 session.run("create a schema", &statement).await?;
             }
         }
-        let feed = async |part: &str| {
-            let fed = tool.program().feed(parts.open(part).await?).await;
+        let feed_in_jobs = async |part: &str, jobs| {
+            let fed = tool.feed_in_jobs(parts.open(part).await?, jobs).await;
             fed.map_err(|e| e.context(format!("restore part `{part}`")))
         };
+        let feed = async |part| feed_in_jobs(part, 1).await;
         let is_data =
             |name: &&str| name.ends_with(".dump") && ![PRE_DATA, POST_DATA].contains(name);
         match self {
@@ -123,9 +124,10 @@ impl Form {
             Self::Sql => feed(SQL).await?,
             Self::Sharded => {
                 feed(PRE_DATA).await?;
-                let data = parts.names().filter(is_data);
-                futures::future::try_join_all(data.map(&feed)).await?;
-                feed(POST_DATA).await?;
+                let data: Vec<_> = parts.names().filter(is_data).collect();
+                let shards = data.iter().filter(|name| **name != LARGE_OBJECTS).count();
+                futures::future::try_join_all(data.into_iter().map(&feed)).await?;
+                feed_in_jobs(POST_DATA, shards).await?;
             }
         }
         // Roles belong to the server: who wants them feeds them to psql. A damaged part is found.

@@ -29,7 +29,8 @@
 //! - **One moment.** Every table is locked against changes of its shape, then the snapshot is
 //!   taken, then dumped and counted: what is counted is what is dumped.
 //! - **The way back** is a new database, checked against the counts of the backup. What it
-//!   replaces is dropped last.
+//!   replaces is dropped last. Shards come back side by side, and so do indexes afterwards, over as
+//!   many connections; the schema that names them is held in memory meanwhile.
 //! - **Programs.** `pg_dump`, `pg_dumpall` and `pg_restore` of the server's major version or newer:
 //!   from `bin`, else from where Debian and postgresql.org's packages put them, else from `PATH`.
 //!   Behind a [`prefix`](Postgres::prefix) they run elsewhere, as in
@@ -45,6 +46,7 @@ mod create;
 mod dump;
 mod env;
 mod fill;
+mod jobs;
 mod options;
 mod plain;
 mod programs;

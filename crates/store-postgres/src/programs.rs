@@ -26,12 +26,18 @@ pub(crate) struct Tool {
     /// What it calls itself: `15.18`.
     pub(crate) version: String,
     major: u32,
+    local: bool,
 }
 
 impl Tool {
     pub(crate) fn arg(mut self, argument: impl Into<String>) -> Self {
         self.argv.push(argument.into());
         self
+    }
+
+    /// Whether it runs on this machine, and not behind a prefix.
+    pub(crate) fn is_local(&self) -> bool {
+        self.local
     }
 
     pub(crate) fn program(&self) -> Program<'_> {
@@ -115,6 +121,7 @@ impl Programs {
             argv,
             env,
             major,
+            local: self.prefix.is_empty(),
         })
     }
 
