@@ -8,6 +8,8 @@ pub use sink_fs as fs;
 pub use sink_s3 as s3;
 #[cfg(feature = "command")]
 pub use store_command as command;
+#[cfg(feature = "etcd")]
+pub use store_etcd as etcd;
 #[cfg(feature = "files")]
 pub use store_files as files;
 #[cfg(feature = "postgres")]

@@ -6,6 +6,7 @@ use backup_core::{Result, Sink, Source, Target};
 use sink_fs::FsSink;
 use sink_s3::S3Options;
 use store_command::{Command, CommandTarget, FileTarget};
+use store_etcd::{Etcd, EtcdDataDir};
 use store_files::{Files, Folder};
 use store_postgres::{Postgres, PostgresDatabase, PostgresDump};
 use store_redis::{RdbFile, Redis, RedisServer};
@@ -27,7 +28,9 @@ pub(crate) fn registry() -> Registry {
         .source("postgres-dump", postgres_dump)
         .target("postgres", postgres_database)
         .source("redis", redis)
-        .target("redis", redis_target);
+        .target("redis", redis_target)
+        .source("etcd", etcd)
+        .target("etcd", etcd_data_dir);
     registry
 }
 
@@ -111,4 +114,17 @@ fn redis_options(options: &Options) -> Result<Options> {
         .iter()
         .fold(options.clone(), |options, field| options.absolute(field));
     options.reveal("url")?.reveal("password")
+}
+
+/// A member. A login that is not there is looked for where `etcdctl` looks.
+fn etcd(options: &Options) -> Result<Box<dyn Source>> {
+    let options = ["cacert", "cert", "key"]
+        .iter()
+        .fold(options.clone(), |options, field| options.absolute(field));
+    let source = options.reveal("password")?.read::<Etcd>()?;
+    Ok(Box::new(source.login_from_env()))
+}
+
+fn etcd_data_dir(options: &Options) -> Result<Box<dyn Target>> {
+    Ok(Box::new(options.absolute("path").read::<EtcdDataDir>()?))
 }

@@ -1,0 +1,210 @@
+//! A connection to one member.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use backup_core::{Error, ErrorKind, Result};
+use http::uri::PathAndQuery;
+use prost::Message;
+use tokio::time::timeout;
+use tonic::client::Grpc;
+use tonic::codec::Streaming;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+use crate::rpc::{AuthenticateRequest, AuthenticateResponse, SnapshotRequest, SnapshotResponse};
+use crate::server::Server;
+
+/// A member that answers, for a user that it knows.
+#[derive(Debug)]
+pub(crate) struct Client {
+    server: Server,
+    channel: Channel,
+    token: Option<MetadataValue<Ascii>>,
+    /// How long it may be silent.
+    patience: Duration,
+}
+
+impl Client {
+    pub(crate) async fn open(server: &Server, patience: Duration) -> Result<Self> {
+        let failed = |e: tonic::transport::Error| {
+            let kind = match is_certificate(&e) {
+                true => ErrorKind::Denied,
+                false => ErrorKind::Unavailable,
+            };
+            Error::new(kind, format!("connect to {server}")).with_source(e)
+        };
+        let mut endpoint = Endpoint::from(server.endpoint.0.clone()).connect_timeout(patience);
+        if server.endpoint.is_tls() {
+            endpoint = endpoint.tls_config(tls(server)?).map_err(failed)?;
+        }
+        let channel = timeout(patience, endpoint.connect()).await;
+        let channel = channel.map_err(|_| silent(server, patience))?;
+        let mut client = Self {
+            server: server.clone(),
+            channel: channel.map_err(failed)?,
+            token: None,
+            patience,
+        };
+        if let (Some(user), Some(password)) = (&server.user, &server.password) {
+            let login = AuthenticateRequest {
+                name: user.clone(),
+                password: password.expose().to_owned(),
+            };
+            let asked = client.ask("/etcdserverpb.Auth/Authenticate", login).await;
+            let answer: AuthenticateResponse =
+                asked.map_err(|e| e.context(format!("log in as {user}")))?;
+            let mut token: MetadataValue<Ascii> = answer.token.parse().map_err(|_| {
+                Error::new(
+                    ErrorKind::Source,
+                    format!("{server} gives an unusable token"),
+                )
+            })?;
+            token.set_sensitive(true);
+            client.token = Some(token);
+        }
+        Ok(client)
+    }
+
+    /// One question, one answer.
+    pub(crate) async fn ask<Q, A>(&self, method: &'static str, question: Q) -> Result<A>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(method);
+        let answer = grpc.unary(self.request(question), path, ProstCodec::default());
+        match timeout(self.patience, answer).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(self.refused(method, &status)),
+            Err(_) => Err(silent(&self.server, self.patience)),
+        }
+    }
+
+    pub(crate) async fn snapshot(&self) -> Result<Streaming<SnapshotResponse>> {
+        let mut grpc = self.ready().await?;
+        let path = PathAndQuery::from_static(SNAPSHOT);
+        let question = self.request(SnapshotRequest {});
+        let answer = grpc.server_streaming(question, path, ProstCodec::default());
+        match timeout(self.patience, answer).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(self.refused(SNAPSHOT, &status)),
+            Err(_) => Err(silent(&self.server, self.patience)),
+        }
+    }
+
+    /// The next piece of a snapshot.
+    pub(crate) async fn next(
+        &self,
+        stream: &mut Streaming<SnapshotResponse>,
+    ) -> Result<Option<SnapshotResponse>> {
+        match timeout(self.patience, stream.message()).await {
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(status)) => Err(self.refused(SNAPSHOT, &status)),
+            Err(_) => Err(silent(&self.server, self.patience)),
+        }
+    }
+
+    async fn ready(&self) -> Result<Grpc<Channel>> {
+        let mut grpc = Grpc::new(self.channel.clone());
+        match timeout(self.patience, grpc.ready()).await {
+            Ok(Ok(())) => Ok(grpc),
+            Ok(Err(e)) => {
+                let message = format!("connect to {}", self.server);
+                Err(Error::new(ErrorKind::Unavailable, message).with_source(e))
+            }
+            Err(_) => Err(silent(&self.server, self.patience)),
+        }
+    }
+
+    fn request<Q>(&self, question: Q) -> Request<Q> {
+        let mut request = Request::new(question);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
+    }
+
+    /// What the server said no with, as an error.
+    fn refused(&self, method: &str, status: &Status) -> Error {
+        let said = status.message();
+        // `etcd/api/v3rpc/rpctypes/error.go`: a wrong password is an invalid argument there.
+        let is_login =
+            said.contains("authentication failed") || said.contains("user name is empty");
+        let kind = match status.code() {
+            _ if is_login => ErrorKind::Denied,
+            Code::PermissionDenied | Code::Unauthenticated => ErrorKind::Denied,
+            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => {
+                ErrorKind::Unavailable
+            }
+            Code::Unimplemented => ErrorKind::Unsupported,
+            _ => ErrorKind::Source,
+        };
+        let method = method.rsplit('/').next().unwrap_or(method);
+        let hint = match (kind, method) {
+            (ErrorKind::Denied, "Snapshot" | "HashKV") => {
+                "; a snapshot needs the role `root`, as of `user` and `password`, or of the name in `cert`"
+            }
+            (ErrorKind::Denied, _)
+                if self.token.is_none() && said.contains("user name is empty") =>
+            {
+                "; it wants a `user` and a `password`"
+            }
+            _ => "",
+        };
+        Error::new(kind, format!("{method} of {}: {said}{hint}", self.server))
+    }
+}
+
+const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+
+fn silent(server: &Server, patience: Duration) -> Error {
+    let seconds = patience.as_secs_f64();
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("{server} said nothing for {seconds} s"),
+    )
+}
+
+fn tls(server: &Server) -> Result<ClientTlsConfig> {
+    let mut config = ClientTlsConfig::new();
+    config = match &server.tls.cacert {
+        Some(file) => config.ca_certificate(Certificate::from_pem(read("cacert", file)?)),
+        None => config.with_native_roots(),
+    };
+    if let (Some(cert), Some(key)) = (&server.tls.cert, &server.tls.key) {
+        config = config.identity(Identity::from_pem(read("cert", cert)?, read("key", key)?));
+    }
+    Ok(config)
+}
+
+fn read(what: &str, file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).map_err(|e| {
+        let message = format!("`{what}` {} cannot be read", file.display());
+        Error::new(ErrorKind::Invalid, message).with_source(e)
+    })
+}
+
+/// Whether it is the certificate that was refused, by us or by the server.
+fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // An I/O error shows what it wraps only when asked.
+        let wrapped = error.downcast_ref::<std::io::Error>();
+        if wrapped
+            .and_then(std::io::Error::get_ref)
+            .is_some_and(|e| e.is::<rustls::Error>())
+        {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}

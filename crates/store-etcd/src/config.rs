@@ -1,0 +1,131 @@
+//! Sources and targets as configuration writes them.
+
+use std::path::PathBuf;
+
+use backup_core::retention::Span;
+use backup_core::{Result, Secret};
+use serde::Deserialize;
+
+use crate::options::{BUMP, Etcd, EtcdDataDir};
+use crate::server::{Endpoint, Server, Tls};
+
+/// Configuration of a source.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceTable {
+    endpoint: Endpoint,
+    user: Option<String>,
+    password: Option<Secret>,
+    cacert: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    timeout: Option<Span>,
+    deadline: Option<Span>,
+}
+
+/// Configuration of a target.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TargetTable {
+    path: PathBuf,
+    etcdutl: Option<PathBuf>,
+    name: Option<String>,
+    initial_cluster: Option<String>,
+    initial_cluster_token: Option<String>,
+    initial_advertise_peer_urls: Option<String>,
+    bump_revision: Option<u64>,
+}
+
+impl TryFrom<SourceTable> for Etcd {
+    type Error = backup_core::Error;
+
+    fn try_from(table: SourceTable) -> Result<Self> {
+        let server = Server {
+            endpoint: table.endpoint,
+            user: table.user,
+            password: table.password,
+            tls: Tls {
+                cacert: table.cacert,
+                cert: table.cert,
+                key: table.key,
+            },
+        };
+        let mut source = Self::at(server.checked()?);
+        source.timeout = table.timeout.unwrap_or(source.timeout);
+        source.deadline = table.deadline.unwrap_or(source.deadline);
+        Ok(source)
+    }
+}
+
+impl TryFrom<TargetTable> for EtcdDataDir {
+    type Error = backup_core::Error;
+
+    fn try_from(table: TargetTable) -> Result<Self> {
+        let target = Self::new(table.path);
+        Ok(Self {
+            etcdutl: table.etcdutl.unwrap_or(target.etcdutl),
+            name: table.name,
+            initial_cluster: table.initial_cluster,
+            initial_cluster_token: table.initial_cluster_token,
+            initial_advertise_peer_urls: table.initial_advertise_peer_urls,
+            bump_revision: table.bump_revision.unwrap_or(BUMP),
+            path: target.path,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn configuration_says_what_the_setters_say() {
+        let read: Etcd = toml::from_str(
+            "endpoint = 'https://h'\nuser = 'root'\npassword = 'canary'\ncacert = '/ca'\ncert = '/c'\nkey = '/k'\ntimeout = '5s'\ndeadline = '10m'",
+        )
+        .unwrap();
+        let built = Etcd::new("https://h").unwrap().user("root", "canary");
+        let built = built
+            .cacert("/ca")
+            .certificate("/c", "/k")
+            .timeout(Duration::from_secs(5))
+            .deadline(Duration::from_secs(600));
+        assert_eq!(format!("{read:?}"), format!("{built:?}"));
+        assert!(!format!("{read:#?}").contains("canary"));
+
+        let read: EtcdDataDir = toml::from_str(
+            "path = '/d'\netcdutl = '/u'\nname = 'a'\ninitial_cluster = 'a=http://a:2380'\ninitial_cluster_token = 't'\ninitial_advertise_peer_urls = 'http://a:2380'\nbump_revision = 0",
+        )
+        .unwrap();
+        let built = EtcdDataDir::new("/d").etcdutl("/u").name("a");
+        let built = built
+            .initial_cluster("a=http://a:2380")
+            .initial_cluster_token("t")
+            .initial_advertise_peer_urls("http://a:2380")
+            .bump_revision(0);
+        assert_eq!(read, built);
+    }
+
+    #[test]
+    fn configuration_that_cannot_be_right_is_refused() {
+        for bad in [
+            "",
+            "endpoint = 'ftp://h'",
+            "endpoint = 'h'\nusr = 'x'",
+            "endpoint = 'h'\nuser = 'root'",
+            "endpoint = 'h'\ncacert = '/ca'",
+            "endpoint = 'https://h'\ncert = '/c'",
+        ] {
+            assert!(toml::from_str::<Etcd>(bad).is_err(), "{bad}");
+        }
+        for bad in [
+            "",
+            "path = '/d'\nwal = '/w'",
+            "path = '/d'\nbump_revision = -1",
+        ] {
+            assert!(toml::from_str::<EtcdDataDir>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backup_core::retention::Span;
+use backup_core::{Result, Secret};
+use serde::Deserialize;
+
+use crate::config::{SourceTable, TargetTable};
+use crate::server::{Endpoint, Server, invalid};
+
+/// A member of a cluster to back up.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "SourceTable")]
+pub struct Etcd {
+    pub(crate) server: Server,
+    pub(crate) timeout: Span,
+    pub(crate) deadline: Span,
+}
+
+/// The data directory of a member that does not run, to restore.
+///
+/// `Display` prints the path.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "TargetTable")]
+pub struct EtcdDataDir {
+    pub(crate) path: PathBuf,
+    pub(crate) etcdutl: PathBuf,
+    pub(crate) name: Option<String>,
+    pub(crate) initial_cluster: Option<String>,
+    pub(crate) initial_cluster_token: Option<String>,
+    pub(crate) initial_advertise_peer_urls: Option<String>,
+    pub(crate) bump_revision: u64,
+}
+
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(3600);
+
+/// More changes than a cluster makes in days.
+pub(crate) const BUMP: u64 = 1_000_000_000;
+
+impl Etcd {
+    /// One member by its client URL: `http://HOST:2379`, or `https://`. Of a cluster any member that
+    /// is up to date will do; the snapshot is that of this one.
+    pub fn new(endpoint: impl Into<String>) -> Result<Self> {
+        Ok(Self::at(Server::new(endpoint)?))
+    }
+
+    pub(crate) fn at(server: Server) -> Self {
+        Self {
+            server,
+            timeout: TIMEOUT.into(),
+            deadline: DEADLINE.into(),
+        }
+    }
+
+    /// The member, login and certificates that the variables of `etcdctl` name: `ETCDCTL_ENDPOINTS`
+    /// (one), `ETCDCTL_USER` (`NAME:PASSWORD`, or with `ETCDCTL_PASSWORD`), `ETCDCTL_CACERT`,
+    /// `ETCDCTL_CERT`, `ETCDCTL_KEY`.
+    pub fn from_env() -> Result<Self> {
+        let endpoint = variable("ETCDCTL_ENDPOINTS")
+            .ok_or_else(|| invalid("variable ETCDCTL_ENDPOINTS is not set to a member's URL"))?;
+        if endpoint.contains(',') {
+            return Err(invalid(
+                "variable ETCDCTL_ENDPOINTS names several members: a snapshot is of one",
+            ));
+        }
+        let endpoint: Endpoint = endpoint.try_into()?;
+        let mut source = Self::at(Server {
+            endpoint,
+            user: None,
+            password: None,
+            tls: Default::default(),
+        });
+        let tls = &mut source.server.tls;
+        tls.cacert = variable("ETCDCTL_CACERT").map(PathBuf::from);
+        tls.cert = variable("ETCDCTL_CERT").map(PathBuf::from);
+        tls.key = variable("ETCDCTL_KEY").map(PathBuf::from);
+        source = source.login_from_env();
+        source.server = source.server.checked()?;
+        Ok(source)
+    }
+
+    /// The user of `ETCDCTL_USER` and `ETCDCTL_PASSWORD`, if there is none yet.
+    #[must_use]
+    pub fn login_from_env(mut self) -> Self {
+        let server = &mut self.server;
+        if server.user.is_none()
+            && let Some(login) = variable("ETCDCTL_USER")
+        {
+            let (name, password) = match login.split_once(':') {
+                Some((name, password)) => (name.to_owned(), Some(password.to_owned())),
+                None => (login, variable("ETCDCTL_PASSWORD")),
+            };
+            server.user = Some(name);
+            server.password = password.map(Secret::new);
+        }
+        self
+    }
+
+    /// As whom to log in, where the cluster has `auth enable`: a user with the role `root`.
+    #[must_use]
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.server.user = Some(name.into());
+        self.server.password = Some(Secret::new(password));
+        self
+    }
+
+    /// Who may have signed the server's certificate, instead of whom the system trusts.
+    #[must_use]
+    pub fn cacert(mut self, file: impl Into<PathBuf>) -> Self {
+        self.server.tls.cacert = Some(file.into());
+        self
+    }
+
+    /// The certificate that a server asks for (`--client-cert-auth`), and its key. Where the cluster
+    /// has `auth enable`, its common name is the user.
+    #[must_use]
+    pub fn certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.server.tls.cert = Some(cert.into());
+        self.server.tls.key = Some(key.into());
+        self
+    }
+
+    /// How long the server may be silent. A minute by default.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit.into();
+        self
+    }
+
+    /// How long the snapshot may take in all. An hour by default.
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = limit.into();
+        self
+    }
+}
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, value: impl Into<String>) -> Self {
+            self.$name = Some(value.into());
+            self
+        }
+    };
+}
+
+impl EtcdDataDir {
+    /// Restores into `path`, the `--data-dir` of a member.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            etcdutl: "etcdutl".into(),
+            name: None,
+            initial_cluster: None,
+            initial_cluster_token: None,
+            initial_advertise_peer_urls: None,
+            bump_revision: BUMP,
+        }
+    }
+
+    /// The program `etcdutl` of the version that will run, or before 3.5 `etcdctl`. From `PATH` by
+    /// default.
+    #[must_use]
+    pub fn etcdutl(mut self, program: impl Into<PathBuf>) -> Self {
+        self.etcdutl = program.into();
+        self
+    }
+
+    text! {
+        /// `--name` of this member.
+        name
+    }
+    text! {
+        /// `--initial-cluster`: all members of the new cluster, `NAME=PEER-URL,…`. Each of them is
+        /// restored from the same backup.
+        initial_cluster
+    }
+    text! {
+        /// `--initial-cluster-token` of the new cluster.
+        initial_cluster_token
+    }
+    text! {
+        /// `--initial-advertise-peer-urls` of this member.
+        initial_advertise_peer_urls
+    }
+
+    /// By how much the revision goes up, a thousand million by default: more than the changes that
+    /// are lost, so that nobody who remembers a revision of the old cluster, as every Kubernetes
+    /// controller does, takes the new one's past for its present. Older revisions count as compacted.
+    /// 0 leaves the revision alone, and is for an `etcdutl` before 3.6.
+    #[must_use]
+    pub fn bump_revision(mut self, by: u64) -> Self {
+        self.bump_revision = by;
+        self
+    }
+}
+
+impl fmt::Display for EtcdDataDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

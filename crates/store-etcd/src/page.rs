@@ -1,0 +1,124 @@
+//! Pages of a bbolt file, as etcd writes them.
+//!
+//! Every page begins with 16 bytes: its number (u64), flags (u16), how many elements it has (u16), how
+//! many further pages it goes on for (u32), all little-endian (`bbolt/internal/common/page.go`).
+
+/// The size of the head of a page, and of one element of a leaf or a branch.
+pub(crate) const HEAD: usize = 16;
+
+const BRANCH: u16 = 0x01;
+const LEAF: u16 = 0x02;
+const META: u16 = 0x04;
+
+const MAGIC: u32 = 0xED0C_DAED;
+const VERSION: u32 = 2;
+
+/// What stands in the head of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) id: u64,
+    pub(crate) kind: Kind,
+    pub(crate) count: u16,
+    pub(crate) overflow: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Branch,
+    Leaf,
+    Other,
+}
+
+impl Head {
+    pub(crate) fn of(page: &[u8]) -> Option<Self> {
+        Some(Self {
+            id: u64_at(page, 0)?,
+            kind: match u16_at(page, 8)? {
+                BRANCH => Kind::Branch,
+                LEAF => Kind::Leaf,
+                _ => Kind::Other,
+            },
+            count: u16_at(page, 10)?,
+            overflow: u32_at(page, 12)?,
+        })
+    }
+}
+
+/// Where a transaction begins: one of the first two pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) page_size: u32,
+    pub(crate) root: u64,
+    /// How many pages the file has.
+    pub(crate) pages: u64,
+    pub(crate) txid: u64,
+}
+
+impl Meta {
+    /// `None` where the checksum says that it is not whole: FNV-1a over what stands before it.
+    pub(crate) fn of(page: &[u8]) -> Option<Self> {
+        let body = page.get(HEAD..HEAD + 64)?;
+        let whole = u16_at(page, 8)? & META != 0
+            && u32_at(body, 0)? == MAGIC
+            && u32_at(body, 4)? == VERSION
+            && u64_at(body, 56)? == fnv(&body[..56]);
+        whole.then_some(Self {
+            page_size: u32_at(body, 8)?,
+            root: u64_at(body, 16)?,
+            pages: u64_at(body, 40)?,
+            txid: u64_at(body, 48)?,
+        })
+    }
+}
+
+/// One key of a leaf and what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) is_bucket: bool,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+}
+
+/// The elements of a leaf, which may be one that lies in a value. `None` stands for one that points
+/// outside.
+pub(crate) fn entries(page: &[u8], count: u16) -> impl Iterator<Item = Option<Entry<'_>>> {
+    (0..usize::from(count)).map(move |i| {
+        let at = HEAD + i * HEAD;
+        let element = page.get(at..)?;
+        let (flags, pos) = (u32_at(element, 0)?, u32_at(element, 4)? as usize);
+        let (key, value) = (u32_at(element, 8)? as usize, u32_at(element, 12)? as usize);
+        let key_end = pos.checked_add(key)?;
+        Some(Entry {
+            is_bucket: flags & 1 != 0,
+            key: element.get(pos..key_end)?,
+            value: element.get(key_end..key_end.checked_add(value)?)?,
+        })
+    })
+}
+
+/// The pages below a branch, in the order of their keys.
+pub(crate) fn children(page: &[u8], count: u16) -> impl Iterator<Item = Option<u64>> {
+    (0..usize::from(count)).map(move |i| u64_at(page.get(HEAD + i * HEAD..)?, 8))
+}
+
+/// The page that a bucket begins with, or, where that is none, the page in its value.
+pub(crate) fn bucket(value: &[u8]) -> Option<(u64, &[u8])> {
+    Some((u64_at(value, 0)?, value.get(16..)?))
+}
+
+fn fnv(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}

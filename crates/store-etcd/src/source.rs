@@ -1,0 +1,157 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use backup_core::{
+    Error, ErrorKind, Facts, PartWriter, Request, RestoreStep, Result, Source, async_trait,
+};
+
+use crate::client::Client;
+use crate::rpc::{
+    HashKvRequest, HashKvResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
+};
+use crate::snapshot::{checked, of_server, told};
+use crate::walker::Summary;
+use crate::{DB, Etcd, KIND};
+
+#[async_trait]
+impl Source for Etcd {
+    fn kind(&self) -> &str {
+        KIND
+    }
+
+    /// Facts: `server_version`, `system_id` (the cluster's id, hexadecimal), `member_id`, `raft_term`,
+    /// `revision` (the last change in the snapshot), `entries` (the changes that are kept), `keys`,
+    /// `compacted` (the last revision that was given up), `hash` (as `etcdutl snapshot status` has
+    /// it), `hash_kv`, `compared` (whether the server gave the same `hash_kv`, or could not be asked:
+    /// during a compaction), `size`.
+    ///
+    /// A snapshot that is older than what the cluster had agreed on when it began, or that is not what
+    /// the server says it has at that revision, is an error: the member is behind, or damaged. So are
+    /// a server that goes away, or says nothing for longer than the timeout, a deadline that passed,
+    /// and a user without the role `root`. Dropped: the connection closes.
+    async fn backup(&self, _request: &Request, out: &PartWriter) -> Result<Facts> {
+        let deadline = Duration::from(self.deadline);
+        let done = tokio::time::timeout(deadline, self.take(out)).await;
+        done.unwrap_or_else(|_| {
+            let seconds = deadline.as_secs_f64();
+            Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "the snapshot of {} took longer than the `deadline` of {seconds} s",
+                    self.server
+                ),
+            ))
+        })
+    }
+
+    /// `$TARGET` is a folder, which gets the snapshot.
+    fn restore_steps(&self) -> Vec<RestoreStep> {
+        let of = format!("of=$TARGET/{DB}");
+        let what = "the snapshot, into the folder TARGET. Then, with etcdutl of the server's minor version: \
+                    `etcdutl snapshot restore \"$TARGET/snapshot.db\" --data-dir \"$TARGET/data\" \
+                    --bump-revision 1000000000 --mark-compacted`, and start etcd on that data directory. \
+                    For a cluster do it once for each member, with its --name, --initial-cluster and \
+                    --initial-advertise-peer-urls. The revision is raised so that whoever watched the \
+                    old cluster starts afresh; before 3.6 it is `etcdctl snapshot restore` or an etcdutl \
+                    without these two options";
+        let command = ["dd", "bs=1M", "conv=excl,fsync", &of];
+        vec![RestoreStep::new(DB, what, command)]
+    }
+}
+
+impl Etcd {
+    async fn take(&self, out: &PartWriter) -> Result<Facts> {
+        let client = Arc::new(Client::open(&self.server, self.timeout.into()).await?);
+        // What a majority agrees on now is what a snapshot has to have. A range is linearizable
+        // unless it asks not to be.
+        let everything = RangeRequest {
+            key: vec![0],
+            range_end: vec![0],
+            limit: 1,
+            keys_only: true,
+            ..RangeRequest::default()
+        };
+        let agreed: RangeResponse = client.ask(RANGE, everything.clone()).await?;
+        let agreed = agreed.header.map_or(0, |header| header.revision);
+        let status: StatusResponse = client
+            .ask("/etcdserverpb.Maintenance/Status", StatusRequest {})
+            .await?;
+
+        let (bytes, tell) = checked(of_server(Arc::clone(&client)).await?);
+        out.write(DB, bytes).await?;
+        let summary = told(tell)?;
+        if summary.revision < agreed {
+            return Err(Error::new(
+                ErrorKind::Source,
+                format!(
+                    "{} is behind: its snapshot ends at revision {}, and the cluster was at {agreed}: ask another member",
+                    self.server, summary.revision
+                ),
+            ));
+        }
+        let compared = self.compare(&client, &summary).await?;
+        let counted = RangeRequest {
+            revision: summary.revision,
+            count_only: true,
+            ..everything
+        };
+        // Not, where it was compacted meanwhile.
+        let keys = client.ask::<_, RangeResponse>(RANGE, counted).await.ok();
+
+        let header = status.header.unwrap_or_default();
+        let mut facts = Facts::new()
+            .with("server_version", status.version)
+            .with("system_id", format!("{:x}", header.cluster_id))
+            .with("member_id", format!("{:x}", header.member_id))
+            .with("raft_term", header.raft_term)
+            .with("revision", summary.revision)
+            .with("entries", summary.entries)
+            .with("hash", format!("{:x}", summary.hash))
+            .with("compared", compared)
+            .with("size", status.db_size);
+        if let Some(keys) = keys {
+            facts = facts.with("keys", keys.count);
+        }
+        if let Some(revision) = summary.compacted {
+            facts = facts.with("compacted", revision);
+        }
+        if let Some(hash) = summary.hash_kv {
+            facts = facts.with("hash_kv", hash);
+        }
+        Ok(facts)
+    }
+
+    /// Whether the server has the same changes at the same revision. `false` where that cannot be
+    /// told, because one of both was compacted meanwhile.
+    async fn compare(&self, client: &Client, summary: &Summary) -> Result<bool> {
+        let Some(hash) = summary.hash_kv else {
+            return Ok(false);
+        };
+        let question = HashKvRequest {
+            revision: summary.revision,
+        };
+        let asked = client
+            .ask::<_, HashKvResponse>("/etcdserverpb.Maintenance/HashKV", question)
+            .await;
+        let answer = match asked {
+            Ok(answer) => answer,
+            Err(error) if error.to_string().contains("has been compacted") => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if answer.compact_revision != summary.compacted.unwrap_or(-1) {
+            return Ok(false);
+        }
+        match answer.hash == hash {
+            true => Ok(true),
+            false => Err(Error::new(
+                ErrorKind::Source,
+                format!(
+                    "the snapshot of {} is not what it has at revision {}: HashKV is {} there and {hash} in the snapshot",
+                    self.server, summary.revision, answer.hash
+                ),
+            )),
+        }
+    }
+}
+
+const RANGE: &str = "/etcdserverpb.KV/Range";
