@@ -26,6 +26,13 @@
 //! # assert!(format!("{source:?}").contains("10m"));
 //! ```
 //!
+//! Of a program that writes only to a file, as `talosctl etcd snapshot` does, it is the shell around it that
+//! this source runs. `restore` is what `RESTORE.md` then says:
+//!
+//! ```toml
+#![doc = include_str!("../talos.toml")]
+//! ```
+//!
 //! - **No shell** is involved: the words of `argv` reach the program as they are. Who needs a
 //!   pipeline writes `["sh", "-c", "set -o pipefail; ..."]` and means it.
 //! - **Success is known only at the end.** The exit status joins the end of the stream: a program

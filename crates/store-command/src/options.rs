@@ -25,6 +25,8 @@ pub struct Command {
     pub(crate) magic: Marker,
     #[serde(default)]
     pub(crate) trailer: Marker,
+    #[serde(default)]
+    pub(crate) sha256_trailer: bool,
     pub(crate) timeout: Option<Span>,
     #[serde(default = "default_stall_timeout")]
     pub(crate) stall_timeout: Span,
@@ -57,6 +59,7 @@ impl Command {
             max_size: None,
             magic: Marker::default(),
             trailer: Marker::default(),
+            sha256_trailer: false,
             timeout: None,
             stall_timeout: default_stall_timeout(),
             restore: None,
@@ -116,6 +119,14 @@ impl Command {
     #[must_use]
     pub fn trailer(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.trailer = Marker(bytes.into());
+        self
+    }
+
+    /// Whether the last 32 bytes must be the SHA-256 of those before them, as in the snapshots of
+    /// `etcdctl` and `talosctl`. They stay in the output.
+    #[must_use]
+    pub fn sha256_trailer(mut self, expected: bool) -> Self {
+        self.sha256_trailer = expected;
         self
     }
 
@@ -264,6 +275,7 @@ mod tests {
             env_clear = true
             magic = "hex:28b52FFD"
             trailer = "-- done\n"
+            sha256_trailer = true
             timeout = "2h"
             stall_timeout = "90s"
         "#;
@@ -274,6 +286,7 @@ mod tests {
             .env_clear(true)
             .magic(*b"\x28\xb5\x2f\xfd")
             .trailer("-- done\n")
+            .sha256_trailer(true)
             .timeout(Duration::from_secs(7200))
             .stall_timeout(Duration::from_secs(90));
         assert_eq!(format!("{read:?}"), format!("{built:?}"));

@@ -10,6 +10,7 @@ use backup_core::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::stream;
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStdout;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -73,6 +74,7 @@ impl Command {
             buffer: BytesMut::new(),
             head: Vec::new(),
             tail: Vec::new(),
+            sealed: self.sha256_trailer.then(Sealed::default),
             count,
         };
         Ok(ByteStream::new(stream::try_unfold(
@@ -96,7 +98,33 @@ struct Output {
     head: Vec<u8>,
     /// The last bytes, as many as the trailer has.
     tail: Vec<u8>,
+    /// Where the output ends with a hash of itself.
+    sealed: Option<Sealed>,
     count: Arc<AtomicU64>,
+}
+
+/// The SHA-256 of all bytes but the last ones, and these.
+#[derive(Default)]
+struct Sealed {
+    hash: Sha256,
+    last: BytesMut,
+}
+
+impl Sealed {
+    const LEN: usize = 32;
+
+    fn feed(&mut self, chunk: &[u8]) {
+        let hashed = (self.last.len() + chunk.len()).saturating_sub(Self::LEN);
+        let of_last = self.last.split_to(hashed.min(self.last.len()));
+        let (of_chunk, rest) = chunk.split_at(hashed - of_last.len());
+        self.hash.update(&of_last);
+        self.hash.update(of_chunk);
+        self.last.extend_from_slice(rest);
+    }
+
+    fn holds(self) -> bool {
+        self.last[..] == self.hash.finalize()[..]
+    }
 }
 
 /// What happened while waiting.
@@ -183,6 +211,9 @@ impl Output {
             .extend_from_slice(&chunk[chunk.len().saturating_sub(keep)..]);
         let excess = self.tail.len().saturating_sub(keep);
         self.tail.drain(..excess);
+        if let Some(sealed) = &mut self.sealed {
+            sealed.feed(chunk);
+        }
         Ok(())
     }
 
@@ -200,6 +231,11 @@ impl Output {
             let (found, wanted) = (self.tail.escape_ascii(), &self.options.trailer);
             let what = format!("ended with \"{found}\" instead of {wanted:?}");
             return Err(self.fail(&what).await);
+        }
+        if self.sealed.take().is_some_and(|sealed| !sealed.holds()) {
+            let what =
+                "did not end with the SHA-256 of what it wrote: it is damaged, or was cut off";
+            return Err(self.fail(what).await);
         }
         Ok(())
     }
