@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use backup_core::{ByteStream, Error, ErrorKind, Result};
+use backup_core::{ByteStream, Error, ErrorKind, PartWriter, Result};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
+use crate::DB;
 use crate::client::Client;
 use crate::walker::{Summary, Walker};
 
@@ -44,6 +45,20 @@ pub(crate) async fn of_server(client: Arc<Client>) -> Result<ByteStream> {
         Ok(Some((bytes.freeze(), Some((client, stream, remaining)))))
     });
     Ok(ByteStream::new(pieces))
+}
+
+/// Into a backup, and what it is. What is damaged here is the store's, and no backup of ours.
+pub(crate) async fn write(bytes: ByteStream, out: &PartWriter) -> Result<Summary> {
+    let (bytes, tell) = checked(bytes);
+    match out.write(DB, bytes).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Err(Error::new(ErrorKind::Source, "take a snapshot").with_source(error))
+        }
+        written => {
+            written?;
+            told(tell)
+        }
+    }
 }
 
 /// The same bytes, looked at on their way: the hash in the trailer, and the database before it.

@@ -9,9 +9,8 @@ use crate::client::Client;
 use crate::rpc::{
     HashKvRequest, HashKvResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
 };
-use crate::snapshot::{checked, of_server, told};
 use crate::walker::Summary;
-use crate::{DB, Etcd, KIND};
+use crate::{DB, Etcd, KIND, snapshot};
 
 #[async_trait]
 impl Source for Etcd {
@@ -77,9 +76,8 @@ impl Etcd {
             .ask("/etcdserverpb.Maintenance/Status", StatusRequest {})
             .await?;
 
-        let (bytes, tell) = checked(of_server(Arc::clone(&client)).await?);
-        out.write(DB, bytes).await?;
-        let summary = told(tell)?;
+        let bytes = snapshot::of_server(Arc::clone(&client)).await?;
+        let summary = snapshot::write(bytes, out).await?;
         if summary.revision < agreed {
             return Err(Error::new(
                 ErrorKind::Source,
