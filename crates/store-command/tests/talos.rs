@@ -30,7 +30,7 @@ impl Cluster {
             folder: tempfile::tempdir().unwrap(),
             temporary: tempfile::tempdir().unwrap(),
         };
-        let mut bytes: Vec<u8> = (0..1_048_576_u32)
+        let mut bytes: Vec<u8> = (0..131_072_u32)
             .map(|i| (i.wrapping_mul(i) >> 7) as u8)
             .collect();
         let hash = Sha256::digest(&bytes);
@@ -138,11 +138,11 @@ async fn a_snapshot_that_is_not_what_its_hash_says_is_no_backup() {
     let whole = cluster.db();
     let len = whole.len();
     let mut damaged: Vec<Vec<u8>> = (0..20)
-        .map(|n| whole[..n * 51_200 + 20_512].to_vec())
+        .map(|n| whole[..n * 5120 + 20_512].to_vec())
         .collect();
     for n in 0..40 {
         let mut flipped = whole.clone();
-        flipped[if n < 8 { len - 1 - n * 4 } else { n * 26_000 }] ^= 1 << (n % 8);
+        flipped[if n < 8 { len - 1 - n * 4 } else { n * 3000 }] ^= 1 << (n % 8);
         damaged.push(flipped);
     }
     for bytes in damaged {
