@@ -1,12 +1,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use backup_core::process::{Env, Program};
 use backup_core::{
-    Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait,
-    free_space,
+    Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, StreamReader, Target,
+    async_trait, free_space,
 };
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -21,33 +21,32 @@ impl Target for EtcdDataDir {
         KIND
     }
 
-    /// Empty: no such directory, or nothing in it.
+    /// Empty: no `member` in it. Whatever else is there, as in a mount point, stays.
     async fn occupancy(&self) -> Result<Occupancy> {
-        match fs::read_dir(&self.path).map(|mut entries| entries.next()) {
+        match fs::symlink_metadata(self.member()) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Occupancy::Empty),
             Err(e) => Err(self.failed("look into", e)),
-            Ok(None) => Ok(Occupancy::Empty),
-            Ok(Some(_)) if self.path.join("member").exists() => {
-                Ok(Occupancy::Holds("the data directory of a member".into()))
-            }
-            Ok(Some(_)) => Ok(Occupancy::Holds("files that are no member's".into())),
+            Ok(_) => Ok(Occupancy::Holds("the data of a member".into())),
         }
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {
-        Ok(free_space(self.parent()))
+        let parents = self.path.ancestors();
+        let mut there = parents.filter(|path| path.exists());
+        Ok(there.next().and_then(free_space))
     }
 
     fn publishes_atomically(&self) -> bool {
         true
     }
 
-    /// Writes the snapshot beside the directory, checks it meanwhile, lets `etcdutl` make a
-    /// directory of it there, and renames that.
+    /// Writes the snapshot into a hidden folder in the directory, checks it meanwhile, lets `etcdutl`
+    /// make a member of it there, gives that to the owner of the directory, and renames it to
+    /// `member`.
     ///
     /// Refused: a directory in which a server runs, and an `etcdutl` of another minor version than
     /// the server had: formats differ (<https://github.com/etcd-io/etcd/issues/13070>). What a
-    /// killed process leaves behind is a hidden directory `.lifebelt-*`, which holds the snapshot.
+    /// killed process leaves behind is the hidden folder `.lifebelt-*`, which holds the snapshot.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
         if let Some(name) = options.extra.keys().next() {
             let message = format!("a restore of kind `{KIND}` has no option `{name}`");
@@ -55,29 +54,13 @@ impl Target for EtcdDataDir {
         }
         self.refuse_running()?;
         self.refuse_other_version(parts).await?;
-        let place = tempfile::Builder::new()
-            .prefix(".lifebelt-")
-            .tempdir_in(self.parent());
-        let place = place.map_err(|e| self.failed("make a directory beside", e))?;
+        let place = Place::new(&self.path).map_err(|e| self.failed("make a folder in", e))?;
         let snapshot = place.path().join(DB);
         let (bytes, tell) = checked(parts.open(DB).await?);
-        let (file, failed) = (snapshot.clone(), self.path.clone());
-        let write = move |file: &Path, data: &mut backup_core::StreamReader| {
-            let failed = |e| Error::io(format!("write beside {}", failed.display()), e);
-            let opened = File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(file);
-            let mut opened = opened.map_err(failed)?;
-            while let Some(chunk) = data.next_chunk()? {
-                opened.write_all(&chunk).map_err(failed)?;
-            }
-            Ok(())
-        };
+        let file = snapshot.clone();
         bytes.consume(move |data, _| write(&file, data)).await?;
         told(tell)?;
-        self.run_etcdutl(&snapshot, &place).await?;
+        self.run_etcdutl(&snapshot, place.path()).await?;
         // It took a while.
         self.refuse_running()?;
         self.swap(&place, options.replace)
@@ -95,11 +78,8 @@ impl Target for EtcdDataDir {
 }
 
 impl EtcdDataDir {
-    fn parent(&self) -> &Path {
-        match self.path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        }
+    fn member(&self) -> PathBuf {
+        self.path.join(MEMBER)
     }
 
     fn failed(&self, verb: &str, error: io::Error) -> Error {
@@ -108,7 +88,7 @@ impl EtcdDataDir {
 
     /// A server holds a lock on its database (`bbolt/bolt_unix.go`).
     fn refuse_running(&self) -> Result<()> {
-        let Ok(file) = File::open(self.path.join("member/snap/db")) else {
+        let Ok(file) = File::open(self.member().join("snap/db")) else {
             return Ok(());
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -150,7 +130,7 @@ impl EtcdDataDir {
         }
     }
 
-    async fn run_etcdutl(&self, snapshot: &Path, place: &TempDir) -> Result<()> {
+    async fn run_etcdutl(&self, snapshot: &Path, place: &Path) -> Result<()> {
         let text = |path: &Path| path.display().to_string();
         let mut argv = vec![
             text(&self.etcdutl),
@@ -158,7 +138,7 @@ impl EtcdDataDir {
             "restore".into(),
             text(snapshot),
         ];
-        argv.extend(["--data-dir".into(), text(&place.path().join(DATA))]);
+        argv.extend(["--data-dir".into(), text(&place.join(DATA))]);
         for (option, value) in [
             ("--name", &self.name),
             ("--initial-cluster", &self.initial_cluster),
@@ -187,28 +167,93 @@ impl EtcdDataDir {
     }
 
     /// What is there now goes into `place`, and with it.
-    fn swap(&self, place: &TempDir, replace: bool) -> Result<()> {
-        let failed = |e| self.failed("rename to", e);
-        let (made, old): (PathBuf, PathBuf) = (place.path().join(DATA), place.path().join("old"));
-        let moved = match fs::rename(&self.path, &old) {
+    fn swap(&self, place: &Place, replace: bool) -> Result<()> {
+        let failed = |e| self.failed("rename a member into", e);
+        let made = place.path().join(DATA).join(MEMBER);
+        own(&made, &fs::metadata(&self.path).map_err(failed)?).map_err(failed)?;
+        let old = place.path().join("old");
+        let moved = match fs::rename(self.member(), &old) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
             renamed => renamed.map(|()| true).map_err(failed)?,
         };
-        let is_empty = || fs::read_dir(&old).is_ok_and(|mut entries| entries.next().is_none());
-        let renamed = match moved && !replace && !is_empty() {
+        let renamed = match moved && !replace {
             true => Err(io::ErrorKind::AlreadyExists.into()),
-            false => fs::rename(&made, &self.path),
+            false => fs::rename(&made, self.member()),
         };
         if renamed.is_err() && moved {
-            fs::rename(&old, &self.path).map_err(failed)?;
+            fs::rename(&old, self.member()).map_err(failed)?;
         }
         renamed.map_err(failed)?;
-        File::open(self.parent())
-            .and_then(|parent| parent.sync_all())
-            .map_err(failed)
+        let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
+        synced.map_err(failed)
     }
 }
 
+/// A hidden folder in the data directory, which goes with what is left in it; the directory too,
+/// if it was not there before and nothing came into it.
+struct Place {
+    // Dropped first.
+    folder: TempDir,
+    _directory: Made,
+}
+
+struct Made(Option<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // Fails where something is in it.
+        let _ = self.0.as_ref().map(fs::remove_dir);
+    }
+}
+
+impl Place {
+    fn new(directory: &Path) -> io::Result<Self> {
+        let made = fs::DirBuilder::new().mode(0o700).create(directory);
+        let made = match made {
+            Ok(()) => Made(Some(directory.to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Made(None),
+            Err(e) => return Err(e),
+        };
+        let folder = tempfile::Builder::new()
+            .prefix(".lifebelt-")
+            .tempdir_in(directory)?;
+        Ok(Self {
+            folder,
+            _directory: made,
+        })
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+fn write(file: &Path, data: &mut StreamReader) -> Result<()> {
+    let failed = |e| Error::io(format!("write {}", file.display()), e);
+    let mut options = File::options();
+    let opened = options.write(true).create_new(true).mode(0o600).open(file);
+    let mut opened = opened.map_err(failed)?;
+    while let Some(chunk) = data.next_chunk()? {
+        opened.write_all(&chunk).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Gives a folder and all in it to whoever `owner` belongs to: the server runs as somebody.
+fn own(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
+    let known = fs::symlink_metadata(path)?;
+    if (known.uid(), known.gid()) != (owner.uid(), owner.gid()) {
+        lchown(path, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    if known.is_dir() {
+        for entry in fs::read_dir(path)? {
+            own(&entry?.path(), owner)?;
+        }
+    }
+    Ok(())
+}
+
+const MEMBER: &str = "member";
 const DATA: &str = "data";
 
 fn program<'a>(argv: &'a [String], env: &'a Env) -> Program<'a> {

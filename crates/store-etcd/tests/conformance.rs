@@ -64,9 +64,13 @@ impl SourceFixture for Place {
     }
 
     async fn leftovers(&self) -> Vec<String> {
-        let names = fs::read_dir(self.to.path()).unwrap();
+        let beside = fs::read_dir(self.to.path()).unwrap();
+        let within = fs::read_dir(self.data()).into_iter().flatten();
+        let names = beside.chain(within);
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name != "data").collect()
+        names
+            .filter(|name| !["data", "member"].contains(&name.as_str()))
+            .collect()
     }
 }
 
