@@ -191,7 +191,7 @@ impl EtcdDataDir {
     /// By how much the revision goes up, a thousand million by default: more than the changes that
     /// are lost, so that nobody who remembers a revision of the old cluster, as every Kubernetes
     /// controller does, takes the new one's past for its present. Older revisions count as compacted.
-    /// 0 leaves the revision alone, and is for an `etcdutl` before 3.6.
+    /// 0 leaves the revision alone, and is for tools that cannot raise it: before 3.4.27 and 3.5.10.
     #[must_use]
     pub fn bump_revision(mut self, by: u64) -> Self {
         self.bump_revision = by;

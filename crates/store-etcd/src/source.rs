@@ -51,8 +51,8 @@ impl Source for Etcd {
                     --bump-revision 1000000000 --mark-compacted`, and start etcd on that data directory. \
                     For a cluster do it once for each member, with its --name, --initial-cluster and \
                     --initial-advertise-peer-urls. The revision is raised so that whoever watched the \
-                    old cluster starts afresh; before 3.6 it is `etcdctl snapshot restore` or an etcdutl \
-                    without these two options";
+                    old cluster starts afresh; tools before 3.4.27 and 3.5.10 lack these two options, \
+                    and 3.4 has `etcdctl snapshot restore` instead";
         let command = ["dd", "bs=1M", "conv=excl,fsync", &of];
         vec![RestoreStep::new(DB, what, command)]
     }
@@ -87,6 +87,8 @@ impl Etcd {
                 ),
             ));
         }
+        // A token of etcd lives for five minutes by default, and sinks may have taken longer.
+        let client = Client::open(&self.server, self.timeout.into()).await?;
         let compared = self.compare(&client, &summary).await?;
         let counted = RangeRequest {
             revision: summary.revision,

@@ -268,6 +268,8 @@ impl<'a> Tree<'a> {
         let count = count.ok_or_else(|| corrupt("its root is no list of buckets"))?;
         let (mut whole, mut keys) = (Crc::default(), None);
         let (mut finished, mut scheduled) = (None, None);
+        // Of the keys, where they are so few that they lie in the root.
+        let mut inlined = Vec::new();
         for entry in page::entries(root, count) {
             let entry = entry.filter(|entry| entry.is_bucket);
             let entry = entry.ok_or_else(|| corrupt("its root has something else than buckets"))?;
@@ -280,6 +282,9 @@ impl<'a> Tree<'a> {
                     let head = Head::of(inline).ok_or_else(broken)?;
                     let content = Content::of(inline, head.count).ok_or_else(broken)?;
                     (self.entries, self.last) = (head.count.into(), content.last);
+                    if entry.key == KEYS {
+                        inlined = content.deletions;
+                    }
                     (content.crc, content.compactions)
                 }
                 page => {
@@ -304,9 +309,13 @@ impl<'a> Tree<'a> {
         // A server that starts from it counts on from there (`mvcc/kvstore.go`, `restore`).
         let revision = last.max(finished.unwrap_or(1)).max(scheduled.unwrap_or(1));
         // Versions differ in whether they keep a deletion at the revision of a compaction.
+        let deletions = &self.file.deletions;
         let is_certain = finished == scheduled
-            && self.file.deletions.len() <= DELETIONS
-            && !finished.is_some_and(|main| self.file.deletions.contains(&main));
+            && finished.is_none_or(|main| {
+                deletions.len() <= DELETIONS
+                    && !deletions.contains(&main)
+                    && !inlined.contains(&main)
+            });
         Ok(Summary {
             revision,
             entries,

@@ -73,6 +73,29 @@ async fn facts_are_what_etcds_own_tool_says() {
     }
 }
 
+/// So few keys that they lie in the root, and a deletion of which versions differ whether it stays.
+#[tokio::test]
+async fn a_small_store_that_was_compacted_at_a_deletion_is_backed_up() {
+    for it in Kind::all() {
+        let server = it.start(&[]);
+        for key in ["a", "b"] {
+            server.ask(&["put", key, "x"]);
+        }
+        server.ask(&["del", "a"]);
+        server.ask(&["compact", "4", "--physical"]);
+        let (_, facts) = back_up(server.source(), &MemorySink::new()).await.unwrap();
+        assert_eq!(facts.get("revision"), Some(&json!(4)), "{it:?} {facts:?}");
+        server.ask(&["put", "b", "y"]);
+        server.ask(&["compact", "5", "--physical"]);
+        let (_, facts) = back_up(server.source(), &MemorySink::new()).await.unwrap();
+        assert_eq!(
+            facts.get("compared"),
+            Some(&json!(true)),
+            "{it:?} {facts:?}"
+        );
+    }
+}
+
 /// Every transaction writes the same value to two keys far apart: no copy has half of one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_somebody_writes_a_snapshot_is_one_moment() {
