@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use backup_core::testing::service;
 use backup_core::{RestoreRequest, RunOptions};
 use lifebelt_tests::{Keys, job};
 use store_command::CommandTarget;
@@ -50,15 +51,7 @@ struct Server {
 
 impl Server {
     fn at_hand(major: u32) -> Option<Self> {
-        let variable = format!("LIFEBELT_PG{major}_URL");
-        let Ok(url) = std::env::var(&variable) else {
-            assert!(
-                std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
-                "{variable} is missing: eval \"$(scripts/services env)\" sets it"
-            );
-            eprintln!("not run: needs {variable} (scripts/test sets it)");
-            return None;
-        };
+        let url = service(&format!("LIFEBELT_PG{major}_URL"))?;
         let (scheme, rest) = url.split_once("://").unwrap();
         let (login, place) = rest.split_once('@').unwrap();
         let (user, password) = login.split_once(':').unwrap();

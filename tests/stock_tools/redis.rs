@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backup_core::testing::service;
 use lifebelt_tests::{Keys, job};
 
 use super::Found;
@@ -72,17 +73,8 @@ async fn a_server_starts_from_what_its_instructions_write() {
         ("LIFEBELT_VALKEY_BIN", "valkey-server"),
     ];
     for (variable, name) in servers {
-        let folder = |variable: &str| {
-            let needed = std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_some();
-            let folder = std::env::var_os(variable).map(PathBuf::from);
-            assert!(
-                folder.is_some() || !needed,
-                "{variable} is missing: eval \"$(scripts/services env)\" sets it"
-            );
-            folder
-        };
+        let folder = |variable: &str| service(variable).map(PathBuf::from);
         let (Some(bin), Some(tools)) = (folder(variable), folder("LIFEBELT_REDIS_BIN")) else {
-            eprintln!("not run: needs {variable} (scripts/test sets it)");
             continue;
         };
         let (program, cli) = (bin.join(name), || tools.join("redis-cli"));

@@ -7,6 +7,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use backup_core::testing::service;
 use common::Place;
 
 /// A server that `scripts/services` runs: where it is, and its password.
@@ -17,15 +18,7 @@ struct Server {
 
 impl Server {
     fn at_hand(variable: &str) -> Option<Self> {
-        let Ok(url) = std::env::var(variable) else {
-            let needed = std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_some();
-            assert!(
-                !needed,
-                "{variable} is missing: eval \"$(scripts/services env)\" sets it"
-            );
-            eprintln!("not run: needs {variable} (scripts/test sets it)");
-            return None;
-        };
+        let url = service(variable)?;
         let (login, place) = url.strip_prefix("redis://:")?.split_once('@')?;
         Some(Self {
             place: place.to_owned(),

@@ -7,8 +7,9 @@ mod servers;
 
 use std::process::Stdio;
 
+use backup_core::testing::service;
 use common::{Said, wait_until};
-use servers::{Vertical, variable};
+use servers::Vertical;
 
 #[test]
 fn no_verb_and_no_error_shows_the_password_of_the_database_or_the_secret_of_the_bucket() {
@@ -107,7 +108,7 @@ fn programs_of_the_database_get_its_password_and_no_other_secret() {
     vertical.place.edit(
         &format!(
             "access_key_id = \"{}\"",
-            variable("LIFEBELT_S3_ACCESS_KEY").unwrap()
+            service("LIFEBELT_S3_ACCESS_KEY").unwrap()
         ),
         "",
     );
@@ -115,7 +116,7 @@ fn programs_of_the_database_get_its_password_and_no_other_secret() {
     running
         .env(
             "AWS_ACCESS_KEY_ID",
-            variable("LIFEBELT_S3_ACCESS_KEY").unwrap(),
+            service("LIFEBELT_S3_ACCESS_KEY").unwrap(),
         )
         .env("AWS_SECRET_ACCESS_KEY", &vertical.secret)
         .env_remove("LIFEBELT_S3_SECRET_KEY")

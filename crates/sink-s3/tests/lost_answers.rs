@@ -42,17 +42,15 @@ impl Cutter {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&behind).await.unwrap();
-                let (armed, count) = (armed.clone(), count.clone());
-                match tls.clone() {
-                    None => drop(tokio::spawn(pass(
-                        client, server, words, bytes, armed, count,
-                    ))),
-                    Some(tls) => {
-                        let name = server.peer_addr().unwrap().ip().into();
-                        let server = tls.connect(name, server).await.unwrap();
-                        tokio::spawn(pass(client, server, words, bytes, armed, count));
-                    }
-                }
+                let (tls, armed, count) = (tls.clone(), armed.clone(), count.clone());
+                tokio::spawn(async move {
+                    let Some(tls) = tls else {
+                        return pass(client, server, words, bytes, armed, count).await;
+                    };
+                    let name = server.peer_addr().unwrap().ip().into();
+                    let server = tls.connect(name, server).await.unwrap();
+                    pass(client, server, words, bytes, armed, count).await;
+                });
             }
         });
         Self { address, fired }

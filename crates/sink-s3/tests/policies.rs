@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use backup_core::testing::noise;
+use backup_core::testing::{noise, service};
 use backup_core::{ByteStream, Clock, ErrorKind, Key, Object, PutOptions, Sink, SystemClock};
 use fake::client::{Answer, Call, Client};
 use futures::TryStreamExt;
 use place::forbidden::{self, assert_refused, refused};
-use place::{Place, days, variable, with_body};
+use place::{Place, days, with_body};
 use sink_s3::S3Options;
 
 mod fake;
@@ -240,7 +240,7 @@ async fn a_bit_that_flipped_on_the_servers_disk_is_found() {
     let Some(place) = Place::make().await else {
         return;
     };
-    let Some(disk) = variable("LIFEBELT_S3_DATA") else {
+    let Some(disk) = service("LIFEBELT_S3_DATA") else {
         return;
     };
     let owner = &place.owner;

@@ -15,7 +15,7 @@ impl Tool {
     /// `data` is held in memory: for a schema, not for rows. Where the program is not on this
     /// machine, one connection does it, and nothing is held.
     pub(crate) async fn feed_in_jobs(&self, mut data: ByteStream, jobs: usize) -> Result<()> {
-        if jobs < 2 || !self.is_local() {
+        if jobs < 2 || !self.is_local {
             return self.program().feed(data).await;
         }
         let failed = |e| Error::io("hold a schema in memory", e);

@@ -25,19 +25,15 @@ pub(crate) struct Tool {
     env: Env,
     /// What it calls itself: `15.18`.
     pub(crate) version: String,
+    /// On this machine, and not behind a prefix.
+    pub(crate) is_local: bool,
     major: u32,
-    local: bool,
 }
 
 impl Tool {
     pub(crate) fn arg(mut self, argument: impl Into<String>) -> Self {
         self.argv.push(argument.into());
         self
-    }
-
-    /// Whether it runs on this machine, and not behind a prefix.
-    pub(crate) fn is_local(&self) -> bool {
-        self.local
     }
 
     pub(crate) fn program(&self) -> Program<'_> {
@@ -121,7 +117,7 @@ impl Programs {
             argv,
             env,
             major,
-            local: self.prefix.is_empty(),
+            is_local: self.prefix.is_empty(),
         })
     }
 

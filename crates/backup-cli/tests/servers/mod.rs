@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backup_core::testing::service;
+
 use crate::common::{Place, Said};
 
 /// Servers of `scripts/services`, and a place with a job `orders` that uses them.
@@ -22,26 +24,14 @@ pub struct Postgres {
     pub databases: Vec<String>,
 }
 
-pub fn variable(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok();
-    assert!(
-        value.is_some() || std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
-        "{name} is missing: eval \"$(scripts/services env)\" sets it"
-    );
-    if value.is_none() {
-        eprintln!("not run: needs {name} (scripts/test sets it)");
-    }
-    value
-}
-
 impl Postgres {
     pub fn at_hand() -> Option<Self> {
-        let url = variable("LIFEBELT_PG15_URL")?;
+        let url = service("LIFEBELT_PG15_URL")?;
         let (login, place) = url.strip_prefix("postgres://")?.split_once('@')?;
         Some(Self {
             login: login.to_owned(),
             place: place.split('/').next()?.to_owned(),
-            bin: variable("LIFEBELT_PG15_BIN")?.into(),
+            bin: service("LIFEBELT_PG15_BIN")?.into(),
             databases: Vec::new(),
         })
     }
@@ -109,12 +99,12 @@ impl Vertical {
         let mut postgres = Postgres::at_hand()?;
         let place = Place::empty();
         let (endpoint, bucket) = (
-            variable("LIFEBELT_S3_ENDPOINT")?,
-            variable("LIFEBELT_S3_LOCKED_BUCKET")?,
+            service("LIFEBELT_S3_ENDPOINT")?,
+            service("LIFEBELT_S3_LOCKED_BUCKET")?,
         );
         let (id, secret) = (
-            variable("LIFEBELT_S3_ACCESS_KEY")?,
-            variable("LIFEBELT_S3_SECRET_KEY")?,
+            service("LIFEBELT_S3_ACCESS_KEY")?,
+            service("LIFEBELT_S3_SECRET_KEY")?,
         );
         let orders = postgres.name("orders");
         postgres.psql("postgres", &format!("create database {orders}"));
@@ -175,9 +165,9 @@ retention = {{ last = 1 }}
 
     /// The files of MinIO in which the objects of `part` are.
     pub fn on_disk(&self, part: &str) -> Vec<PathBuf> {
-        let root = PathBuf::from(variable("LIFEBELT_S3_DATA").unwrap());
+        let root = PathBuf::from(service("LIFEBELT_S3_DATA").unwrap());
         let root = root
-            .join(variable("LIFEBELT_S3_LOCKED_BUCKET").unwrap())
+            .join(service("LIFEBELT_S3_LOCKED_BUCKET").unwrap())
             .join(&self.prefix);
         let mut files = Vec::new();
         walk(&root, &mut files);

@@ -59,6 +59,21 @@ pub fn noise(len: usize, seed: u64) -> Bytes {
     bytes.freeze()
 }
 
+/// What the variable `name` says of a real server: its URL, the folder of its programs. `None`, and
+/// a note, where it is not set: a test that did not run. It panics there instead where
+/// `LIFEBELT_REQUIRE_SERVICES` is set, as `scripts/test` does.
+pub fn service(name: &str) -> Option<String> {
+    let value = std::env::var(name).ok();
+    assert!(
+        value.is_some() || std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
+        "{name} is missing: eval \"$(scripts/services env)\" sets it"
+    );
+    if value.is_none() {
+        eprintln!("not run: needs {name} (scripts/test sets it)");
+    }
+    value
+}
+
 /// Asks until the answer is yes; panics with `what` after ten seconds. For work that goes on
 /// after a future was dropped.
 pub async fn eventually(what: &str, mut answer: impl AsyncFnMut() -> bool) {

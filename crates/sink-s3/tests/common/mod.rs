@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backup_core::testing::service;
 use sink_s3::{S3Options, S3Sink};
 
 /// One server: the middle of its variables, `LIFEBELT_<name>_ENDPOINT` and so on.
@@ -15,16 +16,7 @@ pub(crate) const VERSITYGW: Server = Server("S3B");
 impl Server {
     /// `None`, and a note, where there is no server: a test that did not run.
     pub(crate) fn there(self) -> Option<Self> {
-        let name = format!("LIFEBELT_{}_ENDPOINT", self.0);
-        if std::env::var_os(&name).is_some() {
-            return Some(self);
-        }
-        assert!(
-            std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
-            "{name} is not set: scripts/services start minio versitygw"
-        );
-        eprintln!("NOT RUN: {name} is not set");
-        None
+        service(&format!("LIFEBELT_{}_ENDPOINT", self.0)).map(|_| self)
     }
 
     pub(crate) fn variable(self, name: &str) -> String {

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use backup_core::testing::service;
 use backup_core::{Clock, SystemClock};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -29,18 +30,6 @@ pub(crate) struct Place {
     held: String,
 }
 
-pub(crate) fn variable(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok();
-    assert!(
-        value.is_some() || std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
-        "{name} is missing: eval \"$(scripts/services env)\" sets it"
-    );
-    if value.is_none() {
-        eprintln!("not run: needs {name} (scripts/test sets it)");
-    }
-    value
-}
-
 fn random() -> String {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes).unwrap();
@@ -61,10 +50,10 @@ pub(crate) fn with_body(call: Call, body: &str) -> Call {
 
 impl Place {
     pub(crate) async fn make() -> Option<Self> {
-        let endpoint = variable("LIFEBELT_S3_ENDPOINT")?;
-        let access = variable("LIFEBELT_S3_ACCESS_KEY")?;
-        let secret = variable("LIFEBELT_S3_SECRET_KEY")?;
-        let mc = variable("LIFEBELT_MC")?;
+        let endpoint = service("LIFEBELT_S3_ENDPOINT")?;
+        let access = service("LIFEBELT_S3_ACCESS_KEY")?;
+        let secret = service("LIFEBELT_S3_SECRET_KEY")?;
+        let mc = service("LIFEBELT_MC")?;
         let owner = Client::new(&endpoint, &access, &secret);
         let bucket = format!("policies-{}", random());
         let made = owner

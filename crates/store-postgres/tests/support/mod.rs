@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backup_core::testing::service;
 use store_postgres::{Postgres, PostgresDatabase};
 
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");
@@ -30,15 +31,7 @@ pub(crate) struct Server {
 impl Server {
     /// The server of this major version that `scripts/services` runs.
     pub(crate) fn at_hand(major: u32) -> Option<Self> {
-        let variable = format!("LIFEBELT_PG{major}_URL");
-        let Ok(url) = std::env::var(&variable) else {
-            assert!(
-                std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
-                "{variable} is missing: eval \"$(scripts/services env)\" sets it"
-            );
-            eprintln!("not run: needs {variable} (scripts/test sets it)");
-            return None;
-        };
+        let url = service(&format!("LIFEBELT_PG{major}_URL"))?;
         let (_, rest) = url.split_once("://").unwrap();
         let (login, place) = rest.split_once('@').unwrap();
         let (place, _) = place.split_once('/').unwrap();

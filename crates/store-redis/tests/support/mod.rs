@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backup_core::testing::service;
 use store_redis::{Redis, RedisServer};
 
 pub(crate) mod proxy;
@@ -61,15 +62,7 @@ impl Kind {
 }
 
 fn folder(variable: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os(variable);
-    if folder.is_none() {
-        assert!(
-            std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
-            "{variable} is missing: eval \"$(scripts/services env)\" sets it"
-        );
-        eprintln!("not run: needs {variable} (scripts/test sets it)");
-    }
-    folder.map(Into::into)
+    service(variable).map(Into::into)
 }
 
 #[derive(Clone, Debug)]
