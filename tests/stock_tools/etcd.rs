@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backup_core::testing::service;
 use lifebelt_tests::{Keys, job};
 
 use super::Found;
@@ -85,13 +86,7 @@ async fn a_server_starts_from_what_etcdutl_makes_by_the_instructions() {
         ("LIFEBELT_ETCD_BIN", "etcdutl", RAISED),
         ("LIFEBELT_ETCD34_BIN", "etcdctl", ""),
     ] {
-        let needed = std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_some();
-        let Some(bin) = std::env::var_os(variable).map(PathBuf::from) else {
-            assert!(
-                !needed,
-                "{variable} is missing: eval \"$(scripts/services env)\" sets it"
-            );
-            eprintln!("not run: needs {variable} (scripts/test sets it)");
+        let Some(bin) = service(variable).map(PathBuf::from) else {
             continue;
         };
         let (keys, work) = (Keys::new(), tempfile::tempdir().unwrap());

@@ -6,7 +6,7 @@ use backup_core::{Result, Sink, Source, Target};
 use sink_fs::FsSink;
 use sink_s3::S3Options;
 use store_command::{Command, CommandTarget, FileTarget};
-use store_etcd::{Etcd, EtcdDataDir};
+use store_etcd::{Etcd, EtcdDataDir, EtcdServer};
 use store_files::{Files, Folder};
 use store_postgres::{Postgres, PostgresDatabase, PostgresDump};
 use store_redis::{RdbFile, Redis, RedisServer};
@@ -30,7 +30,7 @@ pub(crate) fn registry() -> Registry {
         .source("redis", redis)
         .target("redis", redis_target)
         .source("etcd", etcd)
-        .target("etcd", etcd_data_dir);
+        .target("etcd", etcd_target);
     registry
 }
 
@@ -118,13 +118,23 @@ fn redis_options(options: &Options) -> Result<Options> {
 
 /// A member. A login that is not there is looked for where `etcdctl` looks.
 fn etcd(options: &Options) -> Result<Box<dyn Source>> {
-    let options = ["cacert", "cert", "key"]
-        .iter()
-        .fold(options.clone(), |options, field| options.absolute(field));
-    let source = options.reveal("password")?.read::<Etcd>()?;
+    let source = etcd_options(options)?.read::<Etcd>()?;
     Ok(Box::new(source.login_from_env()))
 }
 
-fn etcd_data_dir(options: &Options) -> Result<Box<dyn Target>> {
-    Ok(Box::new(options.absolute("path").read::<EtcdDataDir>()?))
+/// A cluster that runs, or the data directory of a member that does not.
+fn etcd_target(options: &Options) -> Result<Box<dyn Target>> {
+    let options = etcd_options(options)?;
+    if options.text("path").is_some() {
+        return Ok(Box::new(options.read::<EtcdDataDir>()?));
+    }
+    let target = options.read::<EtcdServer>()?;
+    Ok(Box::new(target.login_from_env()))
+}
+
+fn etcd_options(options: &Options) -> Result<Options> {
+    let options = ["path", "cacert", "cert", "key"]
+        .iter()
+        .fold(options.clone(), |options, field| options.absolute(field));
+    options.reveal("password")
 }

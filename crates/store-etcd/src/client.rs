@@ -131,13 +131,19 @@ impl Client {
 
     /// What the server said no with, as an error.
     fn refused(&self, method: &str, status: &Status) -> Error {
-        let said = status.message();
+        let cause = cause(status);
+        let said = cause.as_deref().unwrap_or(status.message());
         // `etcd/api/v3rpc/rpctypes/error.go`: a wrong password is an invalid argument there.
         let is_login =
             said.contains("authentication failed") || said.contains("user name is empty");
         let kind = match status.code() {
             _ if is_login => ErrorKind::Denied,
             Code::PermissionDenied | Code::Unauthenticated => ErrorKind::Denied,
+            // 3.4 gives a snapshot's refusal no code.
+            Code::Unknown if said.contains("permission denied") => ErrorKind::Denied,
+            _ if is_certificate(status) => ErrorKind::Denied,
+            // Not an answer: the connection broke.
+            Code::Unknown if cause.is_some() => ErrorKind::Unavailable,
             Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => {
                 ErrorKind::Unavailable
             }
@@ -187,6 +193,15 @@ fn read(what: &str, file: &Path) -> Result<Vec<u8>> {
         let message = format!("`{what}` {} cannot be read", file.display());
         Error::new(ErrorKind::Invalid, message).with_source(e)
     })
+}
+
+/// Why the connection broke, where a status is not what the server said.
+fn cause(status: &Status) -> Option<String> {
+    let mut cause = std::error::Error::source(status)?;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    Some(cause.to_string())
 }
 
 /// Whether it is the certificate that was refused, by us or by the server.

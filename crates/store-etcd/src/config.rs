@@ -6,7 +6,7 @@ use backup_core::retention::Span;
 use backup_core::{Result, Secret};
 use serde::Deserialize;
 
-use crate::options::{BUMP, Etcd, EtcdDataDir};
+use crate::options::{BUMP, Conflict, Etcd, EtcdDataDir, EtcdServer, Leases};
 use crate::server::{Endpoint, Server, Tls};
 
 /// Configuration of a source.
@@ -23,10 +23,31 @@ pub(crate) struct SourceTable {
     deadline: Option<Span>,
 }
 
-/// Configuration of a target.
+/// Configuration of a cluster that runs.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct TargetTable {
+pub(crate) struct ServerTable {
+    endpoint: Endpoint,
+    user: Option<String>,
+    password: Option<Secret>,
+    cacert: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    timeout: Option<Span>,
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    conflict: Conflict,
+    #[serde(default)]
+    leases: Leases,
+    #[serde(default)]
+    kubernetes: bool,
+}
+
+/// Configuration of a data directory.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DirectoryTable {
     path: PathBuf,
     etcdutl: Option<PathBuf>,
     name: Option<String>,
@@ -57,10 +78,36 @@ impl TryFrom<SourceTable> for Etcd {
     }
 }
 
-impl TryFrom<TargetTable> for EtcdDataDir {
+impl TryFrom<ServerTable> for EtcdServer {
     type Error = backup_core::Error;
 
-    fn try_from(table: TargetTable) -> Result<Self> {
+    fn try_from(table: ServerTable) -> Result<Self> {
+        let server = Server {
+            endpoint: table.endpoint,
+            user: table.user,
+            password: table.password,
+            tls: Tls {
+                cacert: table.cacert,
+                cert: table.cert,
+                key: table.key,
+            },
+        };
+        let target = Self::at(server.checked()?);
+        Ok(Self {
+            timeout: table.timeout.unwrap_or(target.timeout),
+            prefix: table.prefix.into_bytes(),
+            conflict: table.conflict,
+            leases: table.leases,
+            kubernetes: table.kubernetes,
+            ..target
+        })
+    }
+}
+
+impl TryFrom<DirectoryTable> for EtcdDataDir {
+    type Error = backup_core::Error;
+
+    fn try_from(table: DirectoryTable) -> Result<Self> {
         let target = Self::new(table.path);
         Ok(Self {
             etcdutl: table.etcdutl.unwrap_or(target.etcdutl),
@@ -106,6 +153,20 @@ mod tests {
             .initial_advertise_peer_urls("http://a:2380")
             .bump_revision(0);
         assert_eq!(read, built);
+
+        let read: EtcdServer = toml::from_str(
+            "endpoint = 'http://h'\nuser = 'a'\npassword = 'canary'\ntimeout = '5s'\nprefix = '/app/'\nconflict = 'skip'\nleases = 'drop'\nkubernetes = true",
+        )
+        .unwrap();
+        let built = EtcdServer::new("http://h").unwrap().user("a", "canary");
+        let built = built
+            .timeout(Duration::from_secs(5))
+            .prefix("/app/")
+            .conflict(Conflict::Skip)
+            .leases(Leases::Drop)
+            .kubernetes(true);
+        assert_eq!(format!("{read:?}"), format!("{built:?}"));
+        assert_eq!(read.to_string(), "http://h:2379?prefix=/app/");
     }
 
     #[test]
@@ -119,6 +180,9 @@ mod tests {
             "endpoint = 'https://h'\ncert = '/c'",
         ] {
             assert!(toml::from_str::<Etcd>(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "endpoint = 'h'\nconflict = 'merge'"] {
+            assert!(toml::from_str::<EtcdServer>(bad).is_err(), "{bad}");
         }
         for bad in [
             "",

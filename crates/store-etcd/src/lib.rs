@@ -26,6 +26,12 @@
 //! initial_cluster = "etcd-1=https://etcd-1.internal:2380"
 //! initial_advertise_peer_urls = "https://etcd-1.internal:2380"
 //! # "#).unwrap();
+//! # let _: store_etcd::EtcdServer = toml::from_str(r#"
+//! endpoint = "https://etcd-1.internal:2379"    # or a cluster that runs: the values of its keys
+//! prefix = "/app/"                             # of these alone
+//! conflict = "skip"                            # what is there stays; `overwrite`, or `fail`, the default
+//! leases = "drop"                              # or `grant`, the default: each key gets one like its own
+//! # "#).unwrap();
 //! ```
 //!
 //! - **What is in a backup.** [`DB`]: the file that `etcdctl snapshot save` writes, the database of one
@@ -34,7 +40,8 @@
 //!   tree of pages, and that it has every change that the cluster had agreed on before it began. What
 //!   the server then says of its own contents at that revision (`HashKV`) must be the same.
 //! - **Rights.** With `auth enable` a user with the role `root`: etcd gives snapshots to nobody else.
-//! - **The way back** is a data directory for each member, by `etcdutl`, with the revision raised.
+//! - **The way back** is a data directory for each member, by `etcdutl`, with the revision raised
+//!   ([`EtcdDataDir`]); or the values of some keys or all, put into a cluster that runs ([`EtcdServer`]).
 //! - **Versions**: 3.4 to 3.6, tried with 3.6.16 and Debian's 3.4.23.
 //!
 //! Needs a tokio runtime with I/O and time enabled.
@@ -44,8 +51,11 @@
 mod client;
 mod config;
 mod crc;
+mod data_dir;
+mod latest;
 mod options;
 mod page;
+mod rows;
 mod rpc;
 mod server;
 mod snapshot;
@@ -53,7 +63,7 @@ mod source;
 mod target;
 mod walker;
 
-pub use options::{Etcd, EtcdDataDir};
+pub use options::{Conflict, Etcd, EtcdDataDir, EtcdServer, Leases};
 
 /// What kind of backup this crate writes and takes.
 const KIND: &str = "etcd";

@@ -6,8 +6,8 @@ use backup_core::retention::Span;
 use backup_core::{Result, Secret};
 use serde::Deserialize;
 
-use crate::config::{SourceTable, TargetTable};
-use crate::server::{Endpoint, Server, invalid};
+use crate::config::{DirectoryTable, ServerTable, SourceTable};
+use crate::server::{Endpoint, Server, invalid, variable};
 
 /// A member of a cluster to back up.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,7 +22,7 @@ pub struct Etcd {
 ///
 /// `Display` prints the path.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "TargetTable")]
+#[serde(try_from = "DirectoryTable")]
 pub struct EtcdDataDir {
     pub(crate) path: PathBuf,
     pub(crate) etcdutl: PathBuf,
@@ -31,6 +31,45 @@ pub struct EtcdDataDir {
     pub(crate) initial_cluster_token: Option<String>,
     pub(crate) initial_advertise_peer_urls: Option<String>,
     pub(crate) bump_revision: u64,
+}
+
+/// A cluster that runs, to put keys into.
+///
+/// `Display` prints the member's URL, and the prefix if there is one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "ServerTable")]
+pub struct EtcdServer {
+    pub(crate) server: Server,
+    pub(crate) timeout: Span,
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) conflict: Conflict,
+    pub(crate) leases: Leases,
+    pub(crate) kubernetes: bool,
+}
+
+/// What becomes of a key that the cluster has already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Conflict {
+    /// No key may be there below the prefix. All that are there are deleted first for who agrees to
+    /// replace them.
+    #[default]
+    Fail,
+    /// It stays as it is.
+    Skip,
+    /// It gets the value of the backup, for who agrees to replace it; other keys stay.
+    Overwrite,
+}
+
+/// What becomes of the lease of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leases {
+    /// A new one of the same length: the key goes when it runs out, unless somebody keeps it alive.
+    #[default]
+    Grant,
+    /// None: the key stays.
+    Drop,
 }
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
@@ -81,59 +120,116 @@ impl Etcd {
         Ok(source)
     }
 
-    /// The user of `ETCDCTL_USER` and `ETCDCTL_PASSWORD`, if there is none yet.
-    #[must_use]
-    pub fn login_from_env(mut self) -> Self {
-        let server = &mut self.server;
-        if server.user.is_none()
-            && let Some(login) = variable("ETCDCTL_USER")
-        {
-            let (name, password) = match login.split_once(':') {
-                Some((name, password)) => (name.to_owned(), Some(password.to_owned())),
-                None => (login, variable("ETCDCTL_PASSWORD")),
-            };
-            server.user = Some(name);
-            server.password = password.map(Secret::new);
-        }
-        self
-    }
-
-    /// As whom to log in, where the cluster has `auth enable`: a user with the role `root`.
-    #[must_use]
-    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
-        self.server.user = Some(name.into());
-        self.server.password = Some(Secret::new(password));
-        self
-    }
-
-    /// Who may have signed the server's certificate, instead of whom the system trusts.
-    #[must_use]
-    pub fn cacert(mut self, file: impl Into<PathBuf>) -> Self {
-        self.server.tls.cacert = Some(file.into());
-        self
-    }
-
-    /// The certificate that a server asks for (`--client-cert-auth`), and its key. Where the cluster
-    /// has `auth enable`, its common name is the user.
-    #[must_use]
-    pub fn certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.server.tls.cert = Some(cert.into());
-        self.server.tls.key = Some(key.into());
-        self
-    }
-
-    /// How long the server may be silent. A minute by default.
-    #[must_use]
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit.into();
-        self
-    }
-
     /// How long the snapshot may take in all. An hour by default.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = limit.into();
         self
+    }
+}
+
+/// What a source and a target have in common: the way to a server.
+macro_rules! server {
+    ($name:ident, $needs:literal) => {
+        impl $name {
+            /// The user of `ETCDCTL_USER` and `ETCDCTL_PASSWORD`, if there is none yet.
+            #[must_use]
+            pub fn login_from_env(mut self) -> Self {
+                self.server.login_from_env();
+                self
+            }
+
+            #[doc = concat!("As whom to log in, where the cluster has `auth enable`: ", $needs, ".")]
+            #[must_use]
+            pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+                self.server.user = Some(name.into());
+                self.server.password = Some(Secret::new(password));
+                self
+            }
+
+            /// Who may have signed the server's certificate, instead of whom the system trusts.
+            #[must_use]
+            pub fn cacert(mut self, file: impl Into<PathBuf>) -> Self {
+                self.server.tls.cacert = Some(file.into());
+                self
+            }
+
+            /// The certificate that a server asks for (`--client-cert-auth`), and its key. Where the
+            /// cluster has `auth enable`, its common name is the user.
+            #[must_use]
+            pub fn certificate(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+                self.server.tls.cert = Some(cert.into());
+                self.server.tls.key = Some(key.into());
+                self
+            }
+
+            /// How long the server may be silent. A minute by default.
+            #[must_use]
+            pub fn timeout(mut self, limit: Duration) -> Self {
+                self.timeout = limit.into();
+                self
+            }
+        }
+    };
+}
+
+server!(Etcd, "a user with the role `root`");
+server!(EtcdServer, "a user who may write below the prefix");
+
+impl EtcdServer {
+    /// Restores into the cluster of this member: `http://HOST:2379`, or `https://`.
+    pub fn new(endpoint: impl Into<String>) -> Result<Self> {
+        Ok(Self::at(Server::new(endpoint)?))
+    }
+
+    pub(crate) fn at(server: Server) -> Self {
+        Self {
+            server,
+            timeout: TIMEOUT.into(),
+            prefix: Vec::new(),
+            conflict: Conflict::default(),
+            leases: Leases::default(),
+            kubernetes: false,
+        }
+    }
+
+    /// Keys that begin with it, and no other. All by default.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<Vec<u8>>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// What becomes of a key that is there already.
+    #[must_use]
+    pub fn conflict(mut self, conflict: Conflict) -> Self {
+        self.conflict = conflict;
+        self
+    }
+
+    /// What becomes of leases.
+    #[must_use]
+    pub fn leases(mut self, leases: Leases) -> Self {
+        self.leases = leases;
+        self
+    }
+
+    /// Puts keys of a Kubernetes control plane too. Its controllers remember revisions, and miss
+    /// changes when those go back: a data directory, with its revision raised, is what they need.
+    #[must_use]
+    pub fn kubernetes(mut self, allowed: bool) -> Self {
+        self.kubernetes = allowed;
+        self
+    }
+}
+
+impl fmt::Display for EtcdServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.server.fmt(f)?;
+        match self.prefix.is_empty() {
+            true => Ok(()),
+            false => write!(f, "?prefix={}", self.prefix.escape_ascii()),
+        }
     }
 }
 
@@ -203,8 +299,4 @@ impl fmt::Display for EtcdDataDir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.display().fmt(f)
     }
-}
-
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,7 +1,10 @@
-//! Pages of a bbolt file, as etcd writes them.
+//! Pages of a bbolt file, as etcd writes them, and how they come one after the other.
 //!
 //! Every page begins with 16 bytes: its number (u64), flags (u16), how many elements it has (u16), how
 //! many further pages it goes on for (u32), all little-endian (`bbolt/internal/common/page.go`).
+
+use backup_core::{Error, ErrorKind, Result};
+use bytes::{Buf, BytesMut};
 
 /// The size of the head of a page, and of one element of a leaf or a branch.
 pub(crate) const HEAD: usize = 16;
@@ -9,6 +12,9 @@ pub(crate) const HEAD: usize = 16;
 const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const META: u16 = 0x04;
+
+/// More pages than one leaf may have: as many bytes as this.
+const LARGEST: usize = 256 << 20;
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
@@ -104,6 +110,85 @@ pub(crate) fn children(page: &[u8], count: u16) -> impl Iterator<Item = Option<u
 /// The page that a bucket begins with, or, where that is none, the page in its value.
 pub(crate) fn bucket(value: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64_at(value, 0)?, value.get(16..)?))
+}
+
+/// The pages of a file that streams by.
+#[derive(Debug, Default)]
+pub(crate) struct Pages {
+    buffer: BytesMut,
+    /// The number of the page with which the buffer begins.
+    next: u64,
+    meta: Option<Meta>,
+}
+
+impl Pages {
+    /// Gives each page that is complete now to `each`, with what it goes on in, and the number of the
+    /// root. The tree may have given up a page long ago: then it holds whatever it held.
+    pub(crate) fn feed(&mut self, bytes: &[u8], each: impl FnMut(Head, &[u8], u64)) -> Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        self.work(false, each)
+    }
+
+    /// All bytes were fed.
+    pub(crate) fn finish(mut self, each: impl FnMut(Head, &[u8], u64)) -> Result<Meta> {
+        self.work(true, each)?;
+        let meta = self.meta.ok_or_else(|| corrupt("it has no first page"))?;
+        if !self.buffer.is_empty() || self.next != meta.pages {
+            let message = format!("it ends after {} of {} pages", self.next, meta.pages);
+            return Err(corrupt(&message));
+        }
+        Ok(meta)
+    }
+
+    fn work(&mut self, last: bool, mut each: impl FnMut(Head, &[u8], u64)) -> Result<()> {
+        if self.meta.is_none() {
+            // The second page is as good; a snapshot has the same in both, one transaction apart.
+            if self.buffer.len() < 8192 && !last {
+                return Ok(());
+            }
+            self.meta = Some(newest(&self.buffer)?);
+        }
+        let Some(meta) = self.meta else { return Ok(()) };
+        let size = meta.page_size as usize;
+        let mut rest = std::mem::take(&mut self.buffer);
+        while rest.len() >= size {
+            let head = Head::of(&rest).filter(|head| head.id == self.next);
+            let pages = head.map_or(1, |head| u64::from(head.overflow) + 1);
+            let bytes = pages as usize * size;
+            // What points beyond the file or is larger than any leaf belongs to the tree no more.
+            let is_possible = self.next + pages <= meta.pages && bytes <= LARGEST;
+            if let Some(head) = head.filter(|_| is_possible) {
+                if rest.len() < bytes && !last {
+                    break;
+                }
+                each(head, rest.get(..bytes).unwrap_or(&rest), meta.root);
+            }
+            // One page and not `pages`: what an old head claims may be somebody else's by now.
+            rest.advance(size);
+            self.next += 1;
+        }
+        self.buffer = rest;
+        Ok(())
+    }
+}
+
+fn newest(bytes: &[u8]) -> Result<Meta> {
+    let first = Meta::of(bytes);
+    // The size of a page is in the page itself: the second is looked for at all that there are.
+    let second = (9..17).find_map(|power| Meta::of(bytes.get(1 << power..)?));
+    let newest = first.into_iter().chain(second).max_by_key(|meta| meta.txid);
+    let meta = newest.ok_or_else(|| corrupt("neither of its first pages is whole"))?;
+    match meta.page_size.is_power_of_two() && (512..=65536).contains(&meta.page_size) {
+        true => Ok(meta),
+        false => Err(corrupt("its pages have no possible size")),
+    }
+}
+
+pub(crate) fn corrupt(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("the etcd snapshot is damaged: {what}"),
+    )
 }
 
 fn fnv(bytes: &[u8]) -> u64 {

@@ -5,6 +5,8 @@
 
 use prost::Message;
 
+pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
+
 /// With every answer: who gave it, and when.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct Header {
@@ -58,6 +60,80 @@ pub(crate) struct RangeResponse {
     pub(crate) count: i64,
 }
 
+/// `KV.Txn`: puts and deletions that happen together, if all of the comparisons hold.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct TxnRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) compare: Vec<Compare>,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) success: Vec<RequestOp>,
+}
+
+/// By default: the revision in which a key was made is equal to 0, so there is no such key.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Compare {
+    /// 0: equal.
+    #[prost(int32, tag = "1")]
+    pub(crate) result: i32,
+    /// 1: the revision in which it was made.
+    #[prost(int32, tag = "2")]
+    pub(crate) target: i32,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) key: Vec<u8>,
+    #[prost(int64, optional, tag = "5")]
+    pub(crate) create_revision: Option<i64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct RequestOp {
+    #[prost(message, optional, tag = "2")]
+    pub(crate) put: Option<PutRequest>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) txn: Option<TxnRequest>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct PutRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) value: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    pub(crate) lease: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct TxnResponse {
+    #[prost(bool, tag = "2")]
+    pub(crate) succeeded: bool,
+}
+
+/// `KV.DeleteRange`
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct DeleteRangeRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) range_end: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct DeleteRangeResponse {}
+
+/// `Lease.LeaseGrant`
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct LeaseGrantRequest {
+    /// In seconds.
+    #[prost(int64, tag = "1")]
+    pub(crate) ttl: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct LeaseGrantResponse {
+    #[prost(int64, tag = "2")]
+    pub(crate) id: i64,
+}
+
 /// `Maintenance.Status`
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct StatusRequest {}
@@ -100,4 +176,24 @@ pub(crate) struct SnapshotResponse {
     /// Of the format, since 3.6.
     #[prost(string, tag = "4")]
     pub(crate) version: String,
+}
+
+/// What a row of the bucket `key` holds (`etcd/api/mvccpb/kv.proto`).
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct KeyValue {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) value: Vec<u8>,
+    #[prost(int64, tag = "6")]
+    pub(crate) lease: i64,
+}
+
+/// What a row of the bucket `lease` holds (`etcd/server/lease/leasepb/lease.proto`).
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct Lease {
+    #[prost(int64, tag = "1")]
+    pub(crate) id: i64,
+    #[prost(int64, tag = "2")]
+    pub(crate) ttl: i64,
 }

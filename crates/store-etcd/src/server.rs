@@ -41,6 +41,19 @@ impl Server {
         })
     }
 
+    pub(crate) fn login_from_env(&mut self) {
+        if self.user.is_none()
+            && let Some(login) = variable("ETCDCTL_USER")
+        {
+            let (name, password) = match login.split_once(':') {
+                Some((name, password)) => (name.to_owned(), Some(password.to_owned())),
+                None => (login, variable("ETCDCTL_PASSWORD")),
+            };
+            self.user = Some(name);
+            self.password = password.map(Secret::new);
+        }
+    }
+
     /// Refuses what cannot go together.
     pub(crate) fn checked(self) -> Result<Self> {
         if self.user.is_some() != self.password.is_some() {
@@ -109,6 +122,22 @@ impl fmt::Display for Server {
     }
 }
 
+/// All keys that begin with `prefix`, as a request names them: the first, and the one behind the last.
+pub(crate) fn range(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let first = if prefix.is_empty() { &[0] } else { prefix };
+    let kept = prefix.iter().rposition(|byte| *byte < u8::MAX);
+    let end = kept.map_or(vec![0], |last| {
+        let mut end = prefix[..=last].to_vec();
+        end[last] += 1;
+        end
+    });
+    (first.to_vec(), end)
+}
+
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, message)
 }
@@ -116,6 +145,18 @@ pub(crate) fn invalid(message: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_has_all_keys_that_begin_with_its_prefix() {
+        for (prefix, first, end) in [
+            (&b""[..], &b"\0"[..], &b"\0"[..]),
+            (b"/app/", b"/app/", b"/app0"),
+            (b"a\xff\xff", b"a\xff\xff", b"b"),
+            (b"\xff", b"\xff", b"\0"),
+        ] {
+            assert_eq!(range(prefix), (first.to_vec(), end.to_vec()));
+        }
+    }
 
     #[test]
     fn an_endpoint_is_read_as_etcdctl_reads_it() {

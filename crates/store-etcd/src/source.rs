@@ -7,7 +7,8 @@ use backup_core::{
 
 use crate::client::Client;
 use crate::rpc::{
-    HashKvRequest, HashKvResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
+    HashKvRequest, HashKvResponse, RANGE, RangeRequest, RangeResponse, StatusRequest,
+    StatusResponse,
 };
 use crate::walker::Summary;
 use crate::{DB, Etcd, KIND, snapshot};
@@ -19,8 +20,8 @@ impl Source for Etcd {
     }
 
     /// Facts: `server_version`, `system_id` (the cluster's id, hexadecimal), `member_id`, `raft_term`,
-    /// `revision` (the last change in the snapshot), `entries` (the changes that are kept), `keys`,
-    /// `compacted` (the last revision that was given up), `hash` (as `etcdutl snapshot status` has
+    /// `revision` (the last change in the snapshot), `entries` (the changes that are kept), `keys` (not of
+    /// more than half a million changes), `compacted` (the last revision that was given up), `hash` (as `etcdutl snapshot status` has
     /// it), `hash_kv`, `compared` (whether the server gave the same `hash_kv`, or could not be asked:
     /// during a compaction), `size`.
     ///
@@ -70,7 +71,7 @@ impl Etcd {
             keys_only: true,
             ..RangeRequest::default()
         };
-        let agreed: RangeResponse = client.ask(RANGE, everything.clone()).await?;
+        let agreed: RangeResponse = client.ask(RANGE, everything).await?;
         let agreed = agreed.header.map_or(0, |header| header.revision);
         let status: StatusResponse = client
             .ask("/etcdserverpb.Maintenance/Status", StatusRequest {})
@@ -90,13 +91,6 @@ impl Etcd {
         // A token of etcd lives for five minutes by default, and sinks may have taken longer.
         let client = Client::open(&self.server, self.timeout.into()).await?;
         let compared = self.compare(&client, &summary).await?;
-        let counted = RangeRequest {
-            revision: summary.revision,
-            count_only: true,
-            ..everything
-        };
-        // Not, where it was compacted meanwhile.
-        let keys = client.ask::<_, RangeResponse>(RANGE, counted).await.ok();
 
         let header = status.header.unwrap_or_default();
         let mut facts = Facts::new()
@@ -109,8 +103,8 @@ impl Etcd {
             .with("hash", format!("{:x}", summary.hash))
             .with("compared", compared)
             .with("size", status.db_size);
-        if let Some(keys) = keys {
-            facts = facts.with("keys", keys.count);
+        if let Some(keys) = summary.keys {
+            facts = facts.with("keys", keys);
         }
         if let Some(revision) = summary.compacted {
             facts = facts.with("compacted", revision);
@@ -138,11 +132,10 @@ impl Etcd {
             Err(error) if error.to_string().contains("has been compacted") => return Ok(false),
             Err(error) => return Err(error),
         };
-        if answer.compact_revision != summary.compacted.unwrap_or(-1) {
-            return Ok(false);
-        }
+        // What was summed up during a compaction is given with the one before it.
         match answer.hash == hash {
             true => Ok(true),
+            false if answer.compact_revision != summary.compacted.unwrap_or(-1) => Ok(false),
             false => Err(Error::new(
                 ErrorKind::Source,
                 format!(
@@ -153,5 +146,3 @@ impl Etcd {
         }
     }
 }
-
-const RANGE: &str = "/etcdserverpb.KV/Range";

@@ -1,273 +1,226 @@
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown};
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
 
-use backup_core::process::{Env, Program};
 use backup_core::{
-    Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, StreamReader, Target,
-    async_trait, free_space,
+    Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait,
 };
-use rustix::fs::{FlockOperation, flock};
-use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::snapshot::{checked, told};
-use crate::{DB, EtcdDataDir, KIND};
+use crate::client::Client;
+use crate::latest::Latest;
+use crate::rpc::{
+    Compare, DeleteRangeRequest, DeleteRangeResponse, KeyValue, LeaseGrantRequest,
+    LeaseGrantResponse, PutRequest, RANGE, RangeRequest, RangeResponse, RequestOp, TxnRequest,
+    TxnResponse,
+};
+use crate::server::range;
+use crate::{Conflict, DB, EtcdServer, KIND, Leases};
+
+/// A server takes 128 operations in a transaction (`--max-txn-ops`), those in its transactions
+/// counted too, and 1.5 MiB (`--max-request-bytes`).
+const OPERATIONS: usize = 60;
+const BYTES: usize = 1 << 20;
 
 #[async_trait]
-impl Target for EtcdDataDir {
+impl Target for EtcdServer {
     fn kind(&self) -> &str {
         KIND
     }
 
-    /// Empty: no `member` in it. Whatever else is there, as in a mount point, stays.
+    /// Empty: no key below the prefix, or keys that stay as they are (`conflict = "skip"`).
     async fn occupancy(&self) -> Result<Occupancy> {
-        match fs::symlink_metadata(self.member()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Occupancy::Empty),
-            Err(e) => Err(self.failed("look into", e)),
-            Ok(_) => Ok(Occupancy::Holds("the data of a member".into())),
-        }
+        let client = Client::open(&self.server, self.timeout.into()).await?;
+        Ok(match self.count(&client).await? {
+            0 => Occupancy::Empty,
+            _ if self.conflict == Conflict::Skip => Occupancy::Empty,
+            count => Occupancy::Holds(format!("{count} keys")),
+        })
     }
 
-    async fn free_space(&self) -> Result<Option<u64>> {
-        let parents = self.path.ancestors();
-        let mut there = parents.filter(|path| path.exists());
-        Ok(there.next().and_then(free_space))
-    }
-
+    /// Keys come in many transactions.
     fn publishes_atomically(&self) -> bool {
-        true
+        false
     }
 
-    /// Writes the snapshot into a hidden folder in the directory, checks it meanwhile, lets `etcdutl`
-    /// make a member of it there, gives that to the owner of the directory, and renames it to
-    /// `member`.
+    /// Puts the last value of every key below the prefix, in transactions of up to 60, and counts what
+    /// is there then. Reads the snapshot three times, and holds some 60 bytes for each key.
     ///
-    /// Refused: a directory in which a server runs, and an `etcdutl` of another minor version than
-    /// the server had: formats differ (<https://github.com/etcd-io/etcd/issues/13070>). What a
-    /// killed process leaves behind is the hidden folder `.lifebelt-*`, which holds the snapshot.
+    /// What comes back are values, and leases if they are wanted: not revisions, history, users
+    /// and roles. Refused before anything is written: a damaged snapshot, and one of a Kubernetes
+    /// control plane unless `kubernetes` is set.
+    ///
+    /// On an error, and when dropped, keys that were written stay.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
         if let Some(name) = options.extra.keys().next() {
             let message = format!("a restore of kind `{KIND}` has no option `{name}`");
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        self.refuse_running()?;
-        self.refuse_other_version(parts).await?;
-        let place = Place::new(&self.path).map_err(|e| self.failed("make a folder in", e))?;
-        let snapshot = place.path().join(DB);
-        let (bytes, tell) = checked(parts.open(DB).await?);
-        let file = snapshot.clone();
-        bytes.consume(move |data, _| write(&file, data)).await?;
-        told(tell)?;
-        self.run_etcdutl(&snapshot, place.path()).await?;
-        // It took a while.
-        self.refuse_running()?;
-        self.swap(&place, options.replace)
+        let latest = Latest::of(parts, &self.prefix).await?;
+        if latest.kubernetes && !self.kubernetes {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                "the backup is of a Kubernetes control plane, whose controllers remember revisions: \
+                 restore a data directory (`path`), or set `kubernetes` to put its keys nevertheless",
+            ));
+        }
+        let client = Client::open(&self.server, self.timeout.into()).await?;
+        let mode = match (self.conflict, options.replace) {
+            (Conflict::Fail, true) => {
+                let (key, range_end) = range(&self.prefix);
+                let everything = DeleteRangeRequest { key, range_end };
+                let _: DeleteRangeResponse = client.ask(DELETE_RANGE, everything).await?;
+                Conflict::Fail
+            }
+            // Nobody agreed to replace what came since.
+            (Conflict::Overwrite, false) => Conflict::Fail,
+            (mode, _) => mode,
+        };
+        let mut writer = Writer {
+            client: &client,
+            mode,
+            leases: (self.leases == Leases::Grant).then(HashMap::new),
+            leased: 0,
+            batch: Vec::new(),
+            bytes: 0,
+        };
+        let mut values = latest.values(parts).await?;
+        while let Some(found) = values.next().await? {
+            for value in found {
+                writer.put(value, &latest.leases).await?;
+            }
+        }
+        writer.flush().await?;
+        let leased = writer.leased;
+        parts.require_complete([DB])?;
+        self.check(&client, mode, latest.len(), leased).await
     }
 
     fn next_steps(&self, _options: &RestoreOptions) -> Vec<String> {
-        let mut steps = vec![format!("start etcd with --data-dir {self}")];
-        if self.initial_cluster.is_some() {
-            steps.push(
-                "restore every other member from the same backup, before any is started".into(),
-            );
-        }
-        steps
+        vec!["users, roles and revisions are not restored: whoever watches starts afresh".into()]
     }
 }
 
-impl EtcdDataDir {
-    fn member(&self) -> PathBuf {
-        self.path.join(MEMBER)
+impl EtcdServer {
+    async fn count(&self, client: &Client) -> Result<u64> {
+        let (key, range_end) = range(&self.prefix);
+        let question = RangeRequest {
+            key,
+            range_end,
+            count_only: true,
+            ..RangeRequest::default()
+        };
+        let answer: RangeResponse = client.ask(RANGE, question).await?;
+        Ok(answer.count.unsigned_abs())
     }
 
-    fn failed(&self, verb: &str, error: io::Error) -> Error {
-        Error::io(format!("{verb} {self}"), error)
-    }
-
-    /// A server holds a lock on its database (`bbolt/bolt_unix.go`).
-    fn refuse_running(&self) -> Result<()> {
-        let Ok(file) = File::open(self.member().join("snap/db")) else {
+    /// Where there was nothing, there is now what was put; of what has a lease some may be over.
+    async fn check(&self, client: &Client, mode: Conflict, put: u64, leased: u64) -> Result<()> {
+        if mode != Conflict::Fail {
             return Ok(());
-        };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(
-                ErrorKind::Refused,
-                format!("an etcd runs in {self}: stop it first"),
-            )),
-            _ => Ok(()),
         }
+        let count = self.count(client).await?;
+        if (put - leased..=put).contains(&count) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Source,
+            format!("{self} holds {count} keys after {put} were put: somebody else writes there"),
+        ))
     }
+}
 
-    async fn refuse_other_version(&self, parts: &PartReader) -> Result<()> {
-        let had = parts.facts().get("server_version").and_then(Value::as_str);
-        let argv = [self.etcdutl.display().to_string(), "version".to_owned()];
-        // `etcdctl` before 3.4 speaks another protocol unless it is told.
-        let env = Env::default().without_secrets().with("ETCDCTL_API", "3");
-        let said = match program(&argv, &env).output(ErrorKind::Other) {
-            Ok(output) => output.collect(4096).await,
-            Err(error) => Err(error),
-        };
-        let said = said.map_err(|e| {
-            e.context(format!(
-                "`{}` does not run: install it, or say where it is with `etcdutl`",
-                self.etcdutl.display()
-            ))
-        })?;
-        let said = String::from_utf8_lossy(&said);
-        let version = said.lines().find_map(|line| line.split_once("version: "));
-        let version = version.map(|(_, version)| version.trim());
-        match (had.and_then(minor), version.and_then(minor)) {
-            (Some(had), Some(has)) if had != has => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "the backup is of etcd {had}, and `{}` is of {has}: name one of {had} with `etcdutl`",
-                    self.etcdutl.display()
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
+/// Puts that wait for their transaction.
+struct Writer<'a> {
+    client: &'a Client,
+    mode: Conflict,
+    /// The leases that were granted, by the number that they had. `None`: they are dropped.
+    leases: Option<HashMap<i64, i64>>,
+    leased: u64,
+    batch: Vec<PutRequest>,
+    bytes: usize,
+}
 
-    async fn run_etcdutl(&self, snapshot: &Path, place: &Path) -> Result<()> {
-        let text = |path: &Path| path.display().to_string();
-        let mut argv = vec![
-            text(&self.etcdutl),
-            "snapshot".into(),
-            "restore".into(),
-            text(snapshot),
-        ];
-        argv.extend(["--data-dir".into(), text(&place.join(DATA))]);
-        for (option, value) in [
-            ("--name", &self.name),
-            ("--initial-cluster", &self.initial_cluster),
-            ("--initial-cluster-token", &self.initial_cluster_token),
-            (
-                "--initial-advertise-peer-urls",
-                &self.initial_advertise_peer_urls,
-            ),
-        ] {
-            argv.extend(
-                value
-                    .iter()
-                    .flat_map(|value| [option.to_owned(), value.clone()]),
-            );
+impl Writer<'_> {
+    async fn put(&mut self, row: KeyValue, granted: &HashMap<i64, i64>) -> Result<()> {
+        let size = row.key.len() + row.value.len();
+        if self.batch.len() == OPERATIONS || (self.bytes + size > BYTES && !self.batch.is_empty()) {
+            self.flush().await?;
         }
-        if self.bump_revision > 0 {
-            let by = self.bump_revision.to_string();
-            argv.extend(["--bump-revision".into(), by, "--mark-compacted".into()]);
-        }
-        let env = Env::default().without_secrets().with("ETCDCTL_API", "3");
-        let mut said = program(&argv, &env).output(ErrorKind::Other)?;
-        while let Some(chunk) = futures::StreamExt::next(&mut said).await {
-            chunk.map_err(|e| e.context("restore the snapshot"))?;
-        }
+        let lease = self.lease(row.lease, granted).await?;
+        self.leased += u64::from(lease != 0);
+        self.bytes += size;
+        self.batch.push(PutRequest {
+            key: row.key,
+            value: row.value,
+            lease,
+        });
         Ok(())
     }
 
-    /// What is there now goes into `place`, and with it.
-    fn swap(&self, place: &Place, replace: bool) -> Result<()> {
-        let failed = |e| self.failed("rename a member into", e);
-        let made = place.path().join(DATA).join(MEMBER);
-        own(&made, &fs::metadata(&self.path).map_err(failed)?).map_err(failed)?;
-        let old = place.path().join("old");
-        let moved = match fs::rename(self.member(), &old) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-            renamed => renamed.map(|()| true).map_err(failed)?,
+    /// A lease of the same length for the one that a key had. 0: none.
+    async fn lease(&mut self, old: i64, granted: &HashMap<i64, i64>) -> Result<i64> {
+        let (Some(leases), Some(ttl)) = (&mut self.leases, granted.get(&old)) else {
+            return Ok(0);
         };
-        let renamed = match moved && !replace {
-            true => Err(io::ErrorKind::AlreadyExists.into()),
-            false => fs::rename(&made, self.member()),
-        };
-        if renamed.is_err() && moved {
-            fs::rename(&old, self.member()).map_err(failed)?;
+        if let Some(lease) = leases.get(&old) {
+            return Ok(*lease);
         }
-        renamed.map_err(failed)?;
-        let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
-        synced.map_err(failed)
+        let question = LeaseGrantRequest { ttl: *ttl };
+        let lease: LeaseGrantResponse = self.client.ask(LEASE_GRANT, question).await?;
+        leases.insert(old, lease.id);
+        Ok(lease.id)
     }
-}
 
-/// A hidden folder in the data directory, which goes with what is left in it; the directory too,
-/// if it was not there before and nothing came into it.
-struct Place {
-    // Dropped first.
-    folder: TempDir,
-    _directory: Made,
-}
-
-struct Made(Option<PathBuf>);
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        // Fails where something is in it.
-        let _ = self.0.as_ref().map(fs::remove_dir);
-    }
-}
-
-impl Place {
-    fn new(directory: &Path) -> io::Result<Self> {
-        let made = fs::DirBuilder::new().mode(0o700).create(directory);
-        let made = match made {
-            Ok(()) => Made(Some(directory.to_owned())),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Made(None),
-            Err(e) => return Err(e),
+    async fn flush(&mut self) -> Result<()> {
+        let puts = std::mem::take(&mut self.batch);
+        self.bytes = 0;
+        if puts.is_empty() {
+            return Ok(());
+        }
+        let compare = match self.mode {
+            Conflict::Fail => puts.iter().map(absent).collect(),
+            Conflict::Skip | Conflict::Overwrite => Vec::new(),
         };
-        let folder = tempfile::Builder::new()
-            .prefix(".lifebelt-")
-            .tempdir_in(directory)?;
-        Ok(Self {
-            folder,
-            _directory: made,
-        })
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-fn write(file: &Path, data: &mut StreamReader) -> Result<()> {
-    let failed = |e| Error::io(format!("write {}", file.display()), e);
-    let mut options = File::options();
-    let opened = options.write(true).create_new(true).mode(0o600).open(file);
-    let mut opened = opened.map_err(failed)?;
-    while let Some(chunk) = data.next_chunk()? {
-        opened.write_all(&chunk).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Gives a folder and all in it to whoever `owner` belongs to: the server runs as somebody.
-fn own(path: &Path, owner: &fs::Metadata) -> io::Result<()> {
-    let known = fs::symlink_metadata(path)?;
-    if (known.uid(), known.gid()) != (owner.uid(), owner.gid()) {
-        lchown(path, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    if known.is_dir() {
-        for entry in fs::read_dir(path)? {
-            own(&entry?.path(), owner)?;
+        let operation = |put: PutRequest| match self.mode {
+            Conflict::Skip => RequestOp {
+                put: None,
+                txn: Some(TxnRequest {
+                    compare: vec![absent(&put)],
+                    success: vec![operation(put)],
+                }),
+            },
+            Conflict::Fail | Conflict::Overwrite => operation(put),
+        };
+        let question = TxnRequest {
+            compare,
+            success: puts.into_iter().map(operation).collect(),
+        };
+        let answer: TxnResponse = self.client.ask(TXN, question).await?;
+        match answer.succeeded {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Refused,
+                "somebody else wrote one of the keys that are restored; nothing was overwritten",
+            )),
         }
     }
-    Ok(())
 }
 
-const MEMBER: &str = "member";
-const DATA: &str = "data";
-
-fn program<'a>(argv: &'a [String], env: &'a Env) -> Program<'a> {
-    Program {
-        argv,
-        env,
-        env_clear: false,
-        directory: None,
+fn operation(put: PutRequest) -> RequestOp {
+    RequestOp {
+        put: Some(put),
+        txn: None,
     }
 }
 
-/// `3.6` of `3.6.16`.
-fn minor(version: &str) -> Option<String> {
-    let mut numbers = version.split('.');
-    let (major, minor) = (numbers.next()?, numbers.next()?);
-    Some(format!("{major}.{minor}"))
+/// That there is no such key.
+fn absent(put: &PutRequest) -> Compare {
+    Compare {
+        result: 0,
+        target: 1,
+        key: put.key.clone(),
+        create_revision: Some(0),
+    }
 }
+
+const TXN: &str = "/etcdserverpb.KV/Txn";
+const DELETE_RANGE: &str = "/etcdserverpb.KV/DeleteRange";
+const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";

@@ -3,23 +3,21 @@
 //! A bbolt file is a tree whose pages lie in any order, beside pages that no longer belong to it and
 //! hold whatever they held. So of each leaf only a line is remembered, its checksum and its last
 //! revision, and of each branch the numbers of the pages below it. At the end the tree is walked over
-//! these lines: the checksum of the whole is put together from those of its leaves. That takes 24 bytes
-//! for each page of the file, 12 MiB for 2 GiB.
+//! these lines: the checksum of the whole is put together from those of its leaves. That takes 32 bytes
+//! for each page of the file, 16 MiB for 2 GiB, and what `rows` holds.
 
-use backup_core::{Error, ErrorKind, Result};
-use bytes::{Buf, BytesMut};
+use backup_core::Result;
 
 use crate::crc::Crc;
-use crate::page::{self, Entry, Head, Kind, Meta};
+use crate::page::{self, Entry, Head, Kind, Pages, corrupt};
+use crate::rows::{self, Rows};
 
-/// More pages than one leaf may have: as many bytes as this.
-const LARGEST: usize = 256 << 20;
-/// How many deletions are remembered. With more, a hash is not compared.
-const DELETIONS: usize = 100_000;
 /// A tree of pages is never as high.
 const HEIGHT: usize = 64;
 
-const KEYS: &[u8] = b"key";
+/// The buckets that a restore reads.
+pub(crate) const KEYS: &[u8] = b"key";
+pub(crate) const LEASES: &[u8] = b"lease";
 const FINISHED: &[u8] = b"finishedCompactRev";
 const SCHEDULED: &[u8] = b"scheduledCompactRev";
 
@@ -30,13 +28,24 @@ pub(crate) struct Summary {
     pub(crate) revision: i64,
     /// Changes that are kept, of all keys together.
     pub(crate) entries: u64,
+    /// Keys, if they are not too many to count.
+    pub(crate) keys: Option<u64>,
     /// Up to where older changes were given up.
     pub(crate) compacted: Option<i64>,
     /// What `etcdutl snapshot status` calls the hash.
     pub(crate) hash: u32,
     /// What a server answers to `HashKV` at this revision; `None` where that depends on its version or
-    /// on a compaction that was going on.
+    /// on a compaction that was going on, or on more rows than are remembered.
     pub(crate) hash_kv: Option<u32>,
+    pub(crate) leaves: Leaves,
+}
+
+/// The pages with the rows of two buckets, in the order of their numbers. None: the rows lie in the
+/// page of the root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leaves {
+    pub(crate) keys: Vec<u32>,
+    pub(crate) leases: Vec<u32>,
 }
 
 /// A leaf, in a line.
@@ -46,6 +55,8 @@ struct Leaf {
     sum: u32,
     bytes: u32,
     entries: u16,
+    /// Where its rows begin, if they are of keys.
+    rows: u32,
     last: i64,
 }
 
@@ -60,67 +71,39 @@ struct Branch {
 /// Takes the bytes of a database in order.
 #[derive(Debug, Default)]
 pub(crate) struct Walker {
-    buffer: BytesMut,
-    /// The number of the page with which the buffer begins.
-    next: u64,
-    meta: Option<Meta>,
-    root: Option<Vec<u8>>,
-    leaves: Vec<Leaf>,
-    branches: Vec<Branch>,
-    children: Vec<u32>,
-    deletions: Vec<i64>,
-    /// Pages with a row that says how far compaction is, and what it says.
-    compactions: Vec<(u32, bool, i64)>,
+    pages: Pages,
+    lines: Lines,
 }
 
 impl Walker {
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        self.work(false)
+        let lines = &mut self.lines;
+        self.pages
+            .feed(bytes, |head, page, root| lines.note(head, page, root))
     }
 
     /// All bytes were fed.
-    pub(crate) fn finish(mut self) -> Result<Summary> {
-        self.work(true)?;
-        let meta = self.meta.ok_or_else(|| corrupt("it has no first page"))?;
-        if !self.buffer.is_empty() || self.next != meta.pages {
-            let message = format!("it ends after {} of {} pages", self.next, meta.pages);
-            return Err(corrupt(&message));
-        }
-        Tree::new(&self).walk()
+    pub(crate) fn finish(self) -> Result<Summary> {
+        let mut lines = self.lines;
+        let pages = self.pages;
+        let meta = pages.finish(|head, page, root| lines.note(head, page, root))?;
+        Tree::new(&lines, meta.pages).walk()
     }
+}
 
-    fn work(&mut self, last: bool) -> Result<()> {
-        if self.meta.is_none() {
-            // The second page is as good; a snapshot has the same in both, one transaction apart.
-            if self.buffer.len() < 8192 && !last {
-                return Ok(());
-            }
-            self.meta = Some(meta(&self.buffer)?);
-        }
-        let Some(meta) = self.meta else { return Ok(()) };
-        let size = meta.page_size as usize;
-        let mut rest = std::mem::take(&mut self.buffer);
-        while rest.len() >= size {
-            let head = Head::of(&rest).filter(|head| head.id == self.next);
-            let pages = head.map_or(1, |head| u64::from(head.overflow) + 1);
-            let bytes = pages as usize * size;
-            // What points beyond the file or is larger than any leaf belongs to the tree no more.
-            let is_possible = self.next + pages <= meta.pages && bytes <= LARGEST;
-            if let Some(head) = head.filter(|_| is_possible) {
-                if rest.len() < bytes && !last {
-                    break;
-                }
-                self.note(head, rest.get(..bytes).unwrap_or(&rest), meta.root);
-            }
-            // One page and not `pages`: what an old head claims may be somebody else's by now.
-            rest.advance(size);
-            self.next += 1;
-        }
-        self.buffer = rest;
-        Ok(())
-    }
+/// What is remembered of the pages.
+#[derive(Debug, Default)]
+struct Lines {
+    root: Option<Vec<u8>>,
+    leaves: Vec<Leaf>,
+    branches: Vec<Branch>,
+    children: Vec<u32>,
+    rows: Rows,
+    /// Pages with a row that says how far compaction is, and what it says.
+    compactions: Vec<(u32, bool, i64)>,
+}
 
+impl Lines {
     fn note(&mut self, head: Head, page: &[u8], root: u64) {
         if head.id == root {
             self.root = Some(page.to_vec());
@@ -150,22 +133,21 @@ impl Walker {
     }
 
     fn note_leaf(&mut self, page: u32, count: u16, bytes: &[u8]) {
-        let Some(leaf) = Content::of(bytes, count) else {
-            return;
+        let rows = self.rows.next();
+        let leaf = Content::of(bytes, count, &mut self.rows);
+        let Some((bytes, leaf)) = leaf.and_then(|it| Some((u32::try_from(it.crc.bytes).ok()?, it)))
+        else {
+            return self.rows.forget(rows);
         };
         let compactions = leaf.compactions.into_iter();
         self.compactions
             .extend(compactions.map(|(finished, revision)| (page, finished, revision)));
-        let room = DELETIONS.saturating_sub(self.deletions.len()) + 1;
-        self.deletions.extend(leaf.deletions.iter().take(room));
-        let Ok(bytes) = u32::try_from(leaf.crc.bytes) else {
-            return;
-        };
         self.leaves.push(Leaf {
             page,
             sum: leaf.crc.sum,
             bytes,
             entries: count,
+            rows,
             last: leaf.last,
         });
     }
@@ -175,15 +157,14 @@ impl Walker {
 struct Content {
     crc: Crc,
     last: i64,
-    deletions: Vec<i64>,
     compactions: Vec<(bool, i64)>,
 }
 
 impl Content {
     /// `None` for one that is not whole, whose keys are not in order, or that holds buckets.
-    fn of(page: &[u8], count: u16) -> Option<Self> {
+    fn of(page: &[u8], count: u16, rows: &mut Rows) -> Option<Self> {
         let mut pieces = Vec::with_capacity(2 * usize::from(count));
-        let (mut last, mut deletions, mut compactions) = (0, Vec::new(), Vec::new());
+        let (mut last, mut compactions) = (0, Vec::new());
         let mut before: Option<&[u8]> = None;
         for entry in page::entries(page, count) {
             let Entry {
@@ -198,9 +179,7 @@ impl Content {
             pieces.extend([key, value]);
             if let Some((main, is_deletion)) = revision(key) {
                 last = main;
-                if is_deletion {
-                    deletions.push(main);
-                }
+                rows.add(key, value, main, is_deletion)?;
             }
             if (key == FINISHED || key == SCHEDULED)
                 && let Some((main, _)) = revision(value)
@@ -211,7 +190,6 @@ impl Content {
         Some(Self {
             crc: Crc::of(pieces),
             last,
-            deletions,
             compactions,
         })
     }
@@ -228,35 +206,24 @@ fn revision(key: &[u8]) -> Option<(i64, bool)> {
     (key[8] == b'_').then_some((main, is_deletion))
 }
 
-fn meta(bytes: &[u8]) -> Result<Meta> {
-    let first = Meta::of(bytes);
-    // The size of a page is in the page itself: the second is looked for at all that there are.
-    let second = (9..17).find_map(|power| Meta::of(bytes.get(1 << power..)?));
-    let newest = first.into_iter().chain(second).max_by_key(|meta| meta.txid);
-    let meta = newest.ok_or_else(|| corrupt("neither of its first pages is whole"))?;
-    match meta.page_size.is_power_of_two() && (512..=65536).contains(&meta.page_size) {
-        true => Ok(meta),
-        false => Err(corrupt("its pages have no possible size")),
-    }
-}
-
 /// The lines of a file, and which were walked over.
 struct Tree<'a> {
-    file: &'a Walker,
+    file: &'a Lines,
     seen: Vec<bool>,
     entries: u64,
     last: i64,
-    pages: Vec<u32>,
+    /// Leaves of the bucket that is walked, in the order of their rows.
+    leaves: Vec<&'a Leaf>,
 }
 
 impl<'a> Tree<'a> {
-    fn new(file: &'a Walker) -> Self {
+    fn new(file: &'a Lines, pages: u64) -> Self {
         Self {
             file,
-            seen: vec![false; file.next as usize],
+            seen: vec![false; pages as usize],
             entries: 0,
             last: 0,
-            pages: Vec::new(),
+            leaves: Vec::new(),
         }
     }
 
@@ -268,61 +235,80 @@ impl<'a> Tree<'a> {
         let count = count.ok_or_else(|| corrupt("its root is no list of buckets"))?;
         let (mut whole, mut keys) = (Crc::default(), None);
         let (mut finished, mut scheduled) = (None, None);
-        // Of the keys, where they are so few that they lie in the root.
-        let mut inlined = Vec::new();
+        let mut leaves = Leaves::default();
         for entry in page::entries(root, count) {
             let entry = entry.filter(|entry| entry.is_bucket);
             let entry = entry.ok_or_else(|| corrupt("its root has something else than buckets"))?;
             let broken = || corrupt(&format!("bucket `{}`", entry.key.escape_ascii()));
             (self.entries, self.last) = (0, 0);
-            self.pages.clear();
+            self.leaves.clear();
+            let is_meta = entry.key == b"meta";
             let (first, inline) = page::bucket(entry.value).ok_or_else(broken)?;
-            let (rows, compactions) = match first {
+            // Of the keys, where they are so few that they lie in the root.
+            let mut inlined = Rows::default();
+            let (crc, compactions) = match first {
                 0 => {
-                    let head = Head::of(inline).ok_or_else(broken)?;
-                    let content = Content::of(inline, head.count).ok_or_else(broken)?;
-                    (self.entries, self.last) = (head.count.into(), content.last);
-                    if entry.key == KEYS {
-                        inlined = content.deletions;
-                    }
+                    let count = Head::of(inline).ok_or_else(broken)?.count;
+                    let content = Content::of(inline, count, &mut inlined).ok_or_else(broken)?;
+                    (self.entries, self.last) = (count.into(), content.last);
                     (content.crc, content.compactions)
                 }
                 page => {
-                    let rows = self.below(page, 0)?;
-                    let mine = self.file.compactions.iter();
-                    let mine = mine.filter(|(page, ..)| self.pages.contains(page));
-                    (rows, mine.map(|(_, done, main)| (*done, *main)).collect())
+                    let crc = self.below(page, 0)?;
+                    let pages = self.pages();
+                    let mine = self.file.compactions.iter().filter(|_| is_meta);
+                    let mine = mine.filter(|(page, ..)| pages.binary_search(page).is_ok());
+                    (crc, mine.map(|(_, done, main)| (*done, *main)).collect())
                 }
             };
             let name = Crc::of([entry.key]);
-            whole = whole.then(name).then(rows);
+            whole = whole.then(name).then(crc);
             if entry.key == KEYS {
-                keys = Some((name.then(rows), self.entries, self.last));
+                let rows = match first {
+                    0 => inlined.of([(0, u16::MAX)].into_iter()),
+                    _ => self
+                        .file
+                        .rows
+                        .of(self.leaves.iter().map(|it| (it.rows, it.entries))),
+                };
+                keys = Some((name, crc, rows, self.entries, self.last));
+                leaves.keys = self.pages();
             }
-            if entry.key == b"meta" {
+            if entry.key == LEASES {
+                leaves.leases = self.pages();
+            }
+            if is_meta {
                 for (done, main) in compactions {
                     *(if done { &mut finished } else { &mut scheduled }) = Some(main);
                 }
             }
         }
-        let (hash, entries, last) = keys.ok_or_else(|| corrupt("it has no bucket `key`"))?;
+        let keys = keys.ok_or_else(|| corrupt("it has no bucket `key`"))?;
+        let (name, all, rows, entries, last) = keys;
         // A server that starts from it counts on from there (`mvcc/kvstore.go`, `restore`).
         let revision = last.max(finished.unwrap_or(1)).max(scheduled.unwrap_or(1));
-        // Versions differ in whether they keep a deletion at the revision of a compaction.
-        let deletions = &self.file.deletions;
-        let is_certain = finished == scheduled
-            && finished.is_none_or(|main| {
-                deletions.len() <= DELETIONS
-                    && !deletions.contains(&main)
-                    && !inlined.contains(&main)
-            });
+        let counted = rows.map(|rows| rows::count(&rows, finished));
+        let hashed = match (finished, &counted) {
+            _ if finished != scheduled => None,
+            (None, _) => Some(all),
+            (Some(_), counted) => counted.as_ref().and_then(|counted| counted.crc),
+        };
         Ok(Summary {
             revision,
             entries,
+            keys: counted.map(|counted| counted.keys),
             compacted: finished,
             hash: whole.sum,
-            hash_kv: is_certain.then_some(hash.sum),
+            hash_kv: hashed.map(|rows| name.then(rows).sum),
+            leaves,
         })
+    }
+
+    /// The pages of the leaves, in the order of their numbers.
+    fn pages(&self) -> Vec<u32> {
+        let mut pages: Vec<_> = self.leaves.iter().map(|leaf| leaf.page).collect();
+        pages.sort_unstable();
+        pages
     }
 
     /// The rows at and below a page, in order.
@@ -343,9 +329,7 @@ impl<'a> Tree<'a> {
             }
             self.last = self.last.max(leaf.last);
             self.entries += u64::from(leaf.entries);
-            if self.pages.len() < HEIGHT {
-                self.pages.push(number);
-            }
+            self.leaves.push(leaf);
             return Ok(Crc {
                 sum: leaf.sum,
                 bytes: leaf.bytes.into(),
@@ -362,11 +346,4 @@ impl<'a> Tree<'a> {
         }
         Ok(rows)
     }
-}
-
-fn corrupt(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Corrupt,
-        format!("the etcd snapshot is damaged: {what}"),
-    )
 }

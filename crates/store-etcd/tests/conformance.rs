@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use backup_core::testing::source::SourceFixture;
 use backup_core::testing::target::TargetFixture;
 use backup_core::{Source, Target, async_trait};
-use store_etcd::Etcd;
+use store_etcd::{Etcd, EtcdServer};
 use support::proxy::{Fault, Proxy};
 use support::{Kind, Server};
 
@@ -97,7 +97,66 @@ impl TargetFixture for Place {
     }
 }
 
+/// A server to back up, and one that runs to restore into.
+struct Running {
+    from: Place,
+    to: Option<Server>,
+}
+
+impl Running {
+    fn new(kind: Kind) -> Self {
+        Self {
+            from: Place::new(kind),
+            to: kind.at_hand().map(|it| it.start(&[])),
+        }
+    }
+
+    fn to(&self) -> &Server {
+        self.to.as_ref().unwrap()
+    }
+}
+
+#[async_trait]
+impl SourceFixture for Running {
+    fn missing(&self) -> Option<String> {
+        self.from.missing()
+    }
+
+    fn source(&self) -> Arc<dyn Source> {
+        self.from.source()
+    }
+
+    async fn seed(&self) -> String {
+        self.from.server().seed();
+        self.from.server().contents()
+    }
+
+    async fn break_midway(&self) -> Arc<dyn Source> {
+        self.from.break_midway().await
+    }
+
+    async fn leftovers(&self) -> Vec<String> {
+        self.from.leftovers().await
+    }
+}
+
+#[async_trait]
+impl TargetFixture for Running {
+    fn target(&self) -> Arc<dyn Target> {
+        Arc::new(EtcdServer::new(self.to().endpoint()).unwrap())
+    }
+
+    async fn wipe(&self) {
+        self.to().ask(&["del", "", "--prefix"]);
+    }
+
+    async fn fingerprint(&self) -> String {
+        self.to().contents()
+    }
+}
+
 backup_core::testing::source!(source, async { Place::new(Kind::Etcd) });
 backup_core::testing::target!(target, async { Place::new(Kind::Etcd) });
 backup_core::testing::source!(source_34, async { Place::new(Kind::Etcd34) });
 backup_core::testing::target!(target_34, async { Place::new(Kind::Etcd34) });
+backup_core::testing::target!(running, async { Running::new(Kind::Etcd) });

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use backup_core::testing::service;
 use serde_json::Value;
 use store_etcd::{Etcd, EtcdDataDir};
 
@@ -39,15 +40,7 @@ impl Kind {
             Self::Etcd => "LIFEBELT_ETCD_BIN",
             Self::Etcd34 => "LIFEBELT_ETCD34_BIN",
         };
-        let bin = std::env::var_os(variable);
-        if bin.is_none() {
-            assert!(
-                std::env::var_os("LIFEBELT_REQUIRE_SERVICES").is_none(),
-                "{variable} is missing: eval \"$(scripts/services env)\" sets it"
-            );
-            eprintln!("not run: needs {variable} (scripts/test sets it)");
-        }
-        bin.map(|bin| Programs {
+        service(variable).map(|bin| Programs {
             kind: self,
             bin: bin.into(),
         })
@@ -148,6 +141,9 @@ impl Server {
             .args(["--listen-peer-urls", &peer])
             .args(["--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}")])
+            // It is alone, and elects itself sooner.
+            .args(["--heartbeat-interval=10", "--election-timeout=50"])
+            .args(matches!(self.programs.kind, Kind::Etcd).then_some("--unsafe-no-fsync"))
             .args(&self.options)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -267,6 +263,18 @@ impl Server {
             serde_json::from_str(&self.ask(&["get", "", "--prefix", "-w", "json"])).unwrap();
         let leases = self.ask(&["lease", "list"]);
         format!("{}\n{leases}", all["kvs"])
+    }
+
+    /// All keys and values, and which of them have a lease.
+    pub(crate) fn contents(&self) -> String {
+        let all: Value =
+            serde_json::from_str(&self.ask(&["get", "", "--prefix", "-w", "json"])).unwrap();
+        let rows = all["kvs"].as_array().cloned().unwrap_or_default();
+        let rows = rows.iter().map(|row| {
+            let leased = row["lease"].as_i64().is_some_and(|lease| lease != 0);
+            format!("{} {} {leased}\n", row["key"], row["value"])
+        });
+        rows.collect()
     }
 
     pub(crate) fn revision(&self) -> i64 {
