@@ -10,6 +10,8 @@ pub use sink_s3 as s3;
 pub use store_command as command;
 #[cfg(feature = "files")]
 pub use store_files as files;
+#[cfg(feature = "opensearch")]
+pub use store_opensearch as opensearch;
 #[cfg(feature = "postgres")]
 pub use store_postgres as postgres;
 #[cfg(feature = "redis")]
