@@ -20,6 +20,8 @@ use lifebelt_tests::{Keys, job};
 use sink_fs::FsSink;
 use store_files::Files;
 
+#[path = "stock_tools/opensearch.rs"]
+mod opensearch;
 #[path = "stock_tools/postgres.rs"]
 mod postgres;
 #[path = "stock_tools/redis.rs"]
