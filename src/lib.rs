@@ -12,6 +12,8 @@ pub use store_command as command;
 pub use store_etcd as etcd;
 #[cfg(feature = "files")]
 pub use store_files as files;
+#[cfg(feature = "opensearch")]
+pub use store_opensearch as opensearch;
 #[cfg(feature = "postgres")]
 pub use store_postgres as postgres;
 #[cfg(feature = "redis")]

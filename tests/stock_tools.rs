@@ -22,6 +22,8 @@ use store_files::Files;
 
 #[path = "stock_tools/etcd.rs"]
 mod etcd;
+#[path = "stock_tools/opensearch.rs"]
+mod opensearch;
 #[path = "stock_tools/postgres.rs"]
 mod postgres;
 #[path = "stock_tools/redis.rs"]

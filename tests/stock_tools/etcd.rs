@@ -97,7 +97,7 @@ async fn a_server_starts_from_what_etcdutl_makes_by_the_instructions() {
         }
         server.ask(&["del", "key 3"]);
         let before = server.keys();
-        let source = store_etcd::Etcd::new(&*server.endpoint).unwrap();
+        let source = store_etcd::Etcd::from_url(&*server.endpoint).unwrap();
         let job = job("cluster", &keys, work.path()).source(source);
         let found = Found::of(job, &keys, work.path()).await;
         found.restores();

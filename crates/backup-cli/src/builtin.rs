@@ -8,6 +8,9 @@ use sink_s3::S3Options;
 use store_command::{Command, CommandTarget, FileTarget};
 use store_etcd::{Etcd, EtcdDataDir, EtcdServer};
 use store_files::{Files, Folder};
+use store_opensearch::{
+    OpenSearch, OpenSearchCluster, OpenSearchSnapshot, OpenSearchSnapshotTarget,
+};
 use store_postgres::{Postgres, PostgresDatabase, PostgresDump};
 use store_redis::{RdbFile, Redis, RedisServer};
 
@@ -24,6 +27,10 @@ pub(crate) fn registry() -> Registry {
         .target("files", folder)
         .source("command", command)
         .target("command", command_target)
+        .source("opensearch", opensearch)
+        .target("opensearch", opensearch_cluster)
+        .source("opensearch-snapshot", opensearch_snapshot)
+        .target("opensearch-snapshot", opensearch_snapshot_target)
         .source("postgres", postgres)
         .source("postgres-dump", postgres_dump)
         .target("postgres", postgres_database)
@@ -68,6 +75,34 @@ fn command_target(options: &Options) -> Result<Box<dyn Target>> {
     }
     let options = options.absolute("directory").reveal("env")?;
     Ok(Box::new(options.read::<CommandTarget>()?))
+}
+
+/// User and password that are not there are looked for in the environment.
+fn opensearch(options: &Options) -> Result<Box<dyn Source>> {
+    let source = opensearch_options(options)?.read::<OpenSearch>()?;
+    Ok(Box::new(source.login_from_env()))
+}
+
+fn opensearch_cluster(options: &Options) -> Result<Box<dyn Target>> {
+    let target = opensearch_options(options)?.read::<OpenSearchCluster>()?;
+    Ok(Box::new(target.login_from_env()))
+}
+
+fn opensearch_snapshot(options: &Options) -> Result<Box<dyn Source>> {
+    let source = opensearch_options(options)?.read::<OpenSearchSnapshot>()?;
+    Ok(Box::new(source.login_from_env()))
+}
+
+fn opensearch_snapshot_target(options: &Options) -> Result<Box<dyn Target>> {
+    let target = opensearch_options(options)?.read::<OpenSearchSnapshotTarget>()?;
+    Ok(Box::new(target.login_from_env()))
+}
+
+fn opensearch_options(options: &Options) -> Result<Options> {
+    let options = ["cacert", "cert", "key", "mounted"]
+        .iter()
+        .fold(options.clone(), |options, field| options.absolute(field));
+    options.reveal("url")?.reveal("password")
 }
 
 /// A `url`, or its pieces, or both where they agree. Each secret may stand in a file or be the

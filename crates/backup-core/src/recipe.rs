@@ -54,13 +54,14 @@ struct Step<'a> {
 
 /// The steps as the source gives them, then the parts that it does not speak of.
 fn order<'a>(parts: &[PartRecord], steps: &'a [RestoreStep]) -> Vec<Step<'a>> {
-    let told = steps.iter().filter_map(|how| {
-        let part = parts.iter().position(|part| part.name == how.part)?;
+    let told = steps.iter().flat_map(|how| {
+        let fitting = parts.iter().enumerate();
+        let fitting = fitting.filter(|(_, part)| how.fits(&part.name));
         let how = Some(how);
-        Some(Step { part, how })
+        fitting.map(move |(part, _)| Step { part, how })
     });
     let untold = parts.iter().enumerate().filter(|(_, part)| {
-        let told = steps.iter().any(|step| step.part == part.name);
+        let told = steps.iter().any(|step| step.fits(&part.name));
         !told
     });
     told.chain(untold.map(|(part, _)| Step { part, how: None }))
@@ -228,13 +229,14 @@ impl<'a> Recipe<'a> {
     }
 
     fn tools(&self) -> String {
-        let steps = self.steps.iter().filter_map(|step| step.how);
-        let commands = steps.map(|how| &how.command);
-        let mut names: BTreeSet<&str> = commands
+        let steps = || self.steps.iter().filter_map(|step| step.how);
+        let mut names: BTreeSet<&str> = steps()
+            .map(|how| &how.command)
             .chain(self.decode_commands())
             .map(StockCommand::program)
             .filter(|name| !["cat", "dd"].contains(name))
             .collect();
+        names.extend(steps().flat_map(|how| &how.tools).map(String::as_str));
         names.insert("sha256sum");
         if !self.signed.is_empty() {
             names.insert("minisign");

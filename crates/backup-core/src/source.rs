@@ -59,12 +59,14 @@ pub trait Delegated: Send + Sync {
 /// One line of `RESTORE.md`: a part, and the command that takes its plain bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreStep {
-    /// The part's name.
+    /// The part's name; with a `*` for anything in it, that of every part to do this with.
     pub part: String,
     /// What to do with it, for people: `unpack into an empty folder`.
     pub what: String,
     /// Reads the part on standard input.
     pub command: StockCommand,
+    /// Programs that the command runs besides itself.
+    pub tools: Vec<String>,
 }
 
 impl RestoreStep {
@@ -78,6 +80,26 @@ impl RestoreStep {
             part: part.into(),
             what: what.into(),
             command: StockCommand::new(argv),
+            tools: Vec::new(),
+        }
+    }
+
+    /// Names programs that the command runs besides itself: `curl`, where it is a shell.
+    #[must_use]
+    pub fn needs(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.tools.extend(tools.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether it is for the part `name`.
+    pub fn fits(&self, name: &str) -> bool {
+        match self.part.split_once('*') {
+            None => self.part == name,
+            Some((begin, end)) => {
+                name.len() >= begin.len() + end.len()
+                    && name.starts_with(begin)
+                    && name.ends_with(end)
+            }
         }
     }
 }
@@ -142,5 +164,19 @@ impl Facts {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_for_one_part_or_for_all_that_fit() {
+        let fits = |pattern: &str, name| RestoreStep::new(pattern, "", ["cat"]).fits(name);
+        assert!(fits("a.tar", "a.tar") && !fits("a.tar", "b.a.tar"));
+        assert!(fits("*.ndjson", "orders.0.ndjson") && fits("a*", "a"));
+        assert!(!fits("*.ndjson", "orders.requests"));
+        assert!(!fits("ab*bc", "abc"), "no byte stands for two");
     }
 }

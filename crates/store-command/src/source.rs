@@ -48,6 +48,7 @@ impl Source for Command {
             part: self.part.clone(),
             what: what.into(),
             command,
+            tools: Vec::new(),
         }]
     }
 }

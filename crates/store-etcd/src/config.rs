@@ -13,7 +13,7 @@ use crate::server::{Endpoint, Server, Tls};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceTable {
-    endpoint: Endpoint,
+    url: Endpoint,
     user: Option<String>,
     password: Option<Secret>,
     cacert: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub(crate) struct SourceTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerTable {
-    endpoint: Endpoint,
+    url: Endpoint,
     user: Option<String>,
     password: Option<Secret>,
     cacert: Option<PathBuf>,
@@ -62,7 +62,7 @@ impl TryFrom<SourceTable> for Etcd {
 
     fn try_from(table: SourceTable) -> Result<Self> {
         let server = Server {
-            endpoint: table.endpoint,
+            endpoint: table.url,
             user: table.user,
             password: table.password,
             tls: Tls {
@@ -83,7 +83,7 @@ impl TryFrom<ServerTable> for EtcdServer {
 
     fn try_from(table: ServerTable) -> Result<Self> {
         let server = Server {
-            endpoint: table.endpoint,
+            endpoint: table.url,
             user: table.user,
             password: table.password,
             tls: Tls {
@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn configuration_says_what_the_setters_say() {
         let read: Etcd = toml::from_str(
-            "endpoint = 'https://h'\nuser = 'root'\npassword = 'canary'\ncacert = '/ca'\ncert = '/c'\nkey = '/k'\ntimeout = '5s'\ndeadline = '10m'",
+            "url = 'https://h'\nuser = 'root'\npassword = 'canary'\ncacert = '/ca'\ncert = '/c'\nkey = '/k'\ntimeout = '5s'\ndeadline = '10m'",
         )
         .unwrap();
-        let built = Etcd::new("https://h").unwrap().user("root", "canary");
+        let built = Etcd::from_url("https://h").unwrap().user("root", "canary");
         let built = built
             .cacert("/ca")
             .certificate("/c", "/k")
@@ -155,10 +155,12 @@ mod tests {
         assert_eq!(read, built);
 
         let read: EtcdServer = toml::from_str(
-            "endpoint = 'http://h'\nuser = 'a'\npassword = 'canary'\ntimeout = '5s'\nprefix = '/app/'\nconflict = 'skip'\nleases = 'drop'\nkubernetes = true",
+            "url = 'http://h'\nuser = 'a'\npassword = 'canary'\ntimeout = '5s'\nprefix = '/app/'\nconflict = 'skip'\nleases = 'drop'\nkubernetes = true",
         )
         .unwrap();
-        let built = EtcdServer::new("http://h").unwrap().user("a", "canary");
+        let built = EtcdServer::from_url("http://h")
+            .unwrap()
+            .user("a", "canary");
         let built = built
             .timeout(Duration::from_secs(5))
             .prefix("/app/")
@@ -166,22 +168,22 @@ mod tests {
             .leases(Leases::Drop)
             .kubernetes(true);
         assert_eq!(format!("{read:?}"), format!("{built:?}"));
-        assert_eq!(read.to_string(), "http://h:2379?prefix=/app/");
+        assert_eq!(read.to_string(), "http://h:2379");
     }
 
     #[test]
     fn configuration_that_cannot_be_right_is_refused() {
         for bad in [
             "",
-            "endpoint = 'ftp://h'",
-            "endpoint = 'h'\nusr = 'x'",
-            "endpoint = 'h'\nuser = 'root'",
-            "endpoint = 'h'\ncacert = '/ca'",
-            "endpoint = 'https://h'\ncert = '/c'",
+            "url = 'ftp://h'",
+            "url = 'h'\nusr = 'x'",
+            "url = 'h'\nuser = 'root'",
+            "url = 'h'\ncacert = '/ca'",
+            "url = 'https://h'\ncert = '/c'",
         ] {
             assert!(toml::from_str::<Etcd>(bad).is_err(), "{bad}");
         }
-        for bad in ["", "endpoint = 'h'\nconflict = 'merge'"] {
+        for bad in ["", "url = 'h'\nconflict = 'merge'"] {
             assert!(toml::from_str::<EtcdServer>(bad).is_err(), "{bad}");
         }
         for bad in [

@@ -4,7 +4,7 @@
 //! # fn main() -> backup_core::Result<()> {
 //! use store_etcd::{Etcd, EtcdDataDir};
 //!
-//! let _source = Etcd::new("https://etcd-1.internal:2379")?.user("root", "secret");
+//! let _source = Etcd::from_url("https://etcd-1.internal:2379")?.user("root", "secret");
 //! let target = EtcdDataDir::new("/var/lib/etcd").name("etcd-1");
 //! assert_eq!(target.to_string(), "/var/lib/etcd");
 //! # Ok(()) }
@@ -14,7 +14,7 @@
 //!
 //! ```
 //! # let source: store_etcd::Etcd = toml::from_str(r#"
-//! endpoint = "https://etcd-1.internal:2379"    # one member: a snapshot is of one
+//! url = "https://etcd-1.internal:2379"         # one member: a snapshot is of one
 //! user = "root"                                # where the cluster has `auth enable`
 //! password = "secret"                          # the program takes password_file as well
 //! cacert = "/etc/etcd/ca.crt"                  # and cert, key: as etcdctl has them
@@ -27,7 +27,7 @@
 //! initial_advertise_peer_urls = "https://etcd-1.internal:2380"
 //! # "#).unwrap();
 //! # let _: store_etcd::EtcdServer = toml::from_str(r#"
-//! endpoint = "https://etcd-1.internal:2379"    # or a cluster that runs: the values of its keys
+//! url = "https://etcd-1.internal:2379"         # or a cluster that runs: the values of its keys
 //! prefix = "/app/"                             # of these alone
 //! conflict = "skip"                            # what is there stays; `overwrite`, or `fail`, the default
 //! leases = "drop"                              # or `grant`, the default: each key gets one like its own

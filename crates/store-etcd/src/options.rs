@@ -35,7 +35,7 @@ pub struct EtcdDataDir {
 
 /// A cluster that runs, to put keys into.
 ///
-/// `Display` prints the member's URL, and the prefix if there is one.
+/// `Display` prints the member's URL.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "ServerTable")]
 pub struct EtcdServer {
@@ -81,8 +81,8 @@ pub(crate) const BUMP: u64 = 1_000_000_000;
 impl Etcd {
     /// One member by its client URL: `http://HOST:2379`, or `https://`. Of a cluster any member that
     /// is up to date will do; the snapshot is that of this one.
-    pub fn new(endpoint: impl Into<String>) -> Result<Self> {
-        Ok(Self::at(Server::new(endpoint)?))
+    pub fn from_url(url: impl Into<String>) -> Result<Self> {
+        Ok(Self::at(Server::from_url(url)?))
     }
 
     pub(crate) fn at(server: Server) -> Self {
@@ -178,8 +178,8 @@ server!(EtcdServer, "a user who may write below the prefix");
 
 impl EtcdServer {
     /// Restores into the cluster of this member: `http://HOST:2379`, or `https://`.
-    pub fn new(endpoint: impl Into<String>) -> Result<Self> {
-        Ok(Self::at(Server::new(endpoint)?))
+    pub fn from_url(url: impl Into<String>) -> Result<Self> {
+        Ok(Self::at(Server::from_url(url)?))
     }
 
     pub(crate) fn at(server: Server) -> Self {
@@ -225,11 +225,7 @@ impl EtcdServer {
 
 impl fmt::Display for EtcdServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.server.fmt(f)?;
-        match self.prefix.is_empty() {
-            true => Ok(()),
-            false => write!(f, "?prefix={}", self.prefix.escape_ascii()),
-        }
+        self.server.fmt(f)
     }
 }
 

@@ -32,9 +32,9 @@ pub(crate) struct Tls {
 pub(crate) struct Endpoint(pub(crate) Uri);
 
 impl Server {
-    pub(crate) fn new(endpoint: impl Into<String>) -> Result<Self> {
+    pub(crate) fn from_url(url: impl Into<String>) -> Result<Self> {
         Ok(Self {
-            endpoint: endpoint.into().try_into()?,
+            endpoint: url.into().try_into()?,
             user: None,
             password: None,
             tls: Tls::default(),
@@ -64,7 +64,7 @@ impl Server {
         }
         if self.tls != Tls::default() && !self.endpoint.is_tls() {
             return Err(invalid(
-                "certificates are for an https:// endpoint; this one asks for no TLS",
+                "certificates are for an https:// URL; this one asks for no TLS",
             ));
         }
         Ok(self)
@@ -86,7 +86,7 @@ impl TryFrom<String> for Endpoint {
             // As `etcdctl` takes it.
             false => format!("http://{text}"),
         };
-        let bad = || invalid("an endpoint is given as http://HOST:2379, or https:// for TLS");
+        let bad = || invalid("a member is given as http://HOST:2379, or https:// for TLS");
         let uri: Uri = written.parse().map_err(|_| bad())?;
         let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
         let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
@@ -96,7 +96,7 @@ impl TryFrom<String> for Endpoint {
         };
         if uri.authority().is_some_and(|at| at.as_str().contains('@')) {
             return Err(invalid(
-                "an endpoint has no login: `user` and `password` stand beside it",
+                "a URL has no login here: `user` and `password` stand beside it",
             ));
         }
         let (scheme, port) = (
@@ -159,18 +159,18 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_read_as_etcdctl_reads_it() {
+    fn a_url_is_read_as_etcdctl_reads_it() {
         for (text, name) in [
             ("127.0.0.1:2379", "http://127.0.0.1:2379"),
             ("https://ETCD-1.internal", "https://etcd-1.internal:2379"),
             ("http://[::1]:1/", "http://[::1]:1"),
         ] {
-            assert_eq!(Server::new(text).unwrap().to_string(), name);
+            assert_eq!(Server::from_url(text).unwrap().to_string(), name);
         }
         for bad in ["", "http://", "redis://h", "http://h/path", "http://h?x=1"] {
-            assert!(Server::new(bad).is_err(), "{bad}");
+            assert!(Server::from_url(bad).is_err(), "{bad}");
         }
-        let error = Server::new("http://root:canary@h").unwrap_err();
+        let error = Server::from_url("http://root:canary@h").unwrap_err();
         assert!(!error.chain().contains("canary"), "{error:?}");
     }
 }

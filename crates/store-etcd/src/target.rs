@@ -31,7 +31,10 @@ impl Target for EtcdServer {
         Ok(match self.count(&client).await? {
             0 => Occupancy::Empty,
             _ if self.conflict == Conflict::Skip => Occupancy::Empty,
-            count => Occupancy::Holds(format!("{count} keys")),
+            count => Occupancy::Holds(match self.prefix.is_empty() {
+                true => format!("{count} keys"),
+                false => format!("{count} keys below `{}`", self.prefix.escape_ascii()),
+            }),
         })
     }
 

@@ -58,7 +58,7 @@ impl SourceFixture for Place {
     /// A server whose connections break after a megabyte.
     async fn break_midway(&self) -> Arc<dyn Source> {
         let proxy = Proxy::to(self.server().port, Fault::Cut(1_000_000));
-        let source = Etcd::new(format!("127.0.0.1:{}", proxy.port)).unwrap();
+        let source = Etcd::from_url(format!("127.0.0.1:{}", proxy.port)).unwrap();
         *self.proxy.lock().unwrap() = Some(proxy);
         Arc::new(source)
     }
@@ -143,7 +143,7 @@ impl SourceFixture for Running {
 #[async_trait]
 impl TargetFixture for Running {
     fn target(&self) -> Arc<dyn Target> {
-        Arc::new(EtcdServer::new(self.to().endpoint()).unwrap())
+        Arc::new(EtcdServer::from_url(self.to().endpoint()).unwrap())
     }
 
     async fn wipe(&self) {

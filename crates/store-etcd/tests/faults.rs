@@ -41,7 +41,7 @@ async fn back_up(source: impl Source, sink: &MemorySink) -> Result<()> {
 }
 
 fn through(proxy: &Proxy) -> Etcd {
-    Etcd::new(format!("http://127.0.0.1:{}", proxy.port)).unwrap()
+    Etcd::from_url(format!("http://127.0.0.1:{}", proxy.port)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

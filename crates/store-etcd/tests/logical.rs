@@ -34,7 +34,7 @@ impl Backup {
     }
 
     fn target(&self) -> EtcdServer {
-        EtcdServer::new(self.to.endpoint()).unwrap()
+        EtcdServer::from_url(self.to.endpoint()).unwrap()
     }
 
     async fn restore(&self, target: &EtcdServer) -> Result<()> {

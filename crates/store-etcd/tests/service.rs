@@ -287,7 +287,8 @@ async fn with_tls_both_sides_show_who_they_are() {
         "--client-cert-auth".to_owned(),
     ];
     let server = it.start(&options.each_ref().map(String::as_str));
-    let source = |address: &str| Etcd::new(format!("https://{address}:{}", server.port)).unwrap();
+    let source =
+        |address: &str| Etcd::from_url(format!("https://{address}:{}", server.port)).unwrap();
     let shown = |source: Etcd| source.certificate(file("client.pem"), file("client.key"));
     let good = shown(source("127.0.0.1").cacert(file("ca.pem")));
     back_up(good, &MemorySink::new()).await.unwrap();

@@ -28,6 +28,7 @@ impl Source for Files {
             what: "unpack into an empty folder".into(),
             // Owners are numbers; with --numeric-owner nothing on the other host translates them.
             command: StockCommand::new(["tar", "--numeric-owner", "-xpf", "-", "-C", "$TARGET"]),
+            tools: Vec::new(),
         }]
     }
 }

@@ -64,6 +64,7 @@ impl Source for MemorySource {
             part: name.clone(),
             what: "write into a file".to_owned(),
             command: StockCommand::new(["dd", &format!("of=$TARGET/{name}"), "status=none"]),
+            tools: Vec::new(),
         };
         self.parts.iter().map(step).collect()
     }

@@ -187,7 +187,7 @@ impl Server {
     }
 
     pub(crate) fn source(&self) -> Etcd {
-        Etcd::new(self.endpoint()).unwrap()
+        Etcd::from_url(self.endpoint()).unwrap()
     }
 
     pub(crate) fn ctl(&self, arguments: &[&str], input: &str) -> Result<String, String> {

@@ -179,6 +179,7 @@ impl Source for Broken {
             part: part.to_owned(),
             what: "load".to_owned(),
             command: StockCommand::new(["pg_restore", "-d", "$DB"]),
+            tools: Vec::new(),
         }]
     }
 }

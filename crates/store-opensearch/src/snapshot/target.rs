@@ -1,0 +1,246 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backup_core::{
+    Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::repository::Repository;
+use super::{KIND, OpenSearchSnapshotTarget, REPOSITORY, archive};
+use crate::FINISH;
+use crate::client::{Call, Client};
+use crate::names::encode;
+use crate::options::{Conflict, Restoring};
+use crate::requests::What;
+use crate::schema::Names;
+use crate::target::finish;
+use crate::unfinished::{Unfinished, remove};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+#[async_trait]
+impl Target for OpenSearchSnapshotTarget {
+    fn kind(&self) -> &str {
+        KIND
+    }
+
+    /// Empty: no index and no data stream has a name that a restored one may get. Others do not
+    /// count.
+    async fn occupancy(&self) -> Result<Occupancy> {
+        let client = Client::new(&self.server, Duration::from(self.timeout))?;
+        Ok(self.restoring.occupancy(&Names::of(&client).await?))
+    }
+
+    /// Several indices cannot appear at once.
+    fn publishes_atomically(&self) -> bool {
+        false
+    }
+
+    /// Lays the repository down in the shared folder, makes it known to the cluster to be read only,
+    /// has what is wanted of it restored without aliases and without the state of the cluster,
+    /// waits until every primary shard is there, and last sets the aliases, all in one step.
+    ///
+    /// Refused before anything is touched: a name that is taken, unless the caller agreed to
+    /// replace and [`Conflict`] allows it.
+    ///
+    /// Options: `indices`, `rename`, `conflict`, `aliases`, as the setters of the same names.
+    ///
+    /// On an error, and when dropped, indices that it made are deleted again. The repository is
+    /// taken away in any case.
+    async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
+        let how = self.restoring.with(options, KIND)?;
+        let client = Arc::new(Client::new(&self.server, Duration::from(self.timeout))?);
+        let wanted = wanted(parts, &how)?;
+        let ours: BTreeSet<String> = wanted.iter().map(|(_, name)| how.renamed(name)).collect();
+        let taken = how.taken(&Names::of(&client).await?, &ours, options.replace)?;
+
+        // The folder of one that was given up may be there for a moment more.
+        let random = getrandom::u32().unwrap_or_default();
+        let name = format!("lifebelt-restore-{}-{random:08x}", parts.manifest().id).to_lowercase();
+        let (location, files) = self.shared.place(&name);
+        let repository = Repository::of(&client, &name, files.clone());
+        unpack(parts, files).await?;
+        parts.require_complete([REPOSITORY])?;
+        repository.register(&location, true).await?;
+        let snapshot = repository.look().await?;
+        snapshot.require_whole(&[], true)?;
+
+        let mut unfinished = Unfinished::new(&client);
+        let work = async {
+            let mut closed = BTreeSet::new();
+            for (what, name) in taken {
+                match how.conflict {
+                    Conflict::Close if what == What::Index => {
+                        close(&client, &name).await?;
+                        closed.insert(name);
+                    }
+                    _ => remove(&client, what, &name).await?,
+                }
+            }
+            let asked = repository.restore(&asked(&wanted, &how)).await;
+            // It said yes, or nothing. What was closed stays, with what it had or has now.
+            if asked
+                .as_ref()
+                .map_or_else(|e| e.kind() == ErrorKind::Unavailable, |()| true)
+            {
+                for (what, name) in &wanted {
+                    let name = how.renamed(name);
+                    if !closed.contains(&name) {
+                        unfinished.making(*what, &name);
+                    }
+                }
+            }
+            asked?;
+            self.wait(&client, &ours).await?;
+            finish(&client, parts, &how).await?;
+            parts.require_complete([FINISH])
+        };
+        match work.await {
+            Ok(()) => unfinished.keep(),
+            Err(error) => return Err(unfinished.give_up(error).await),
+        }
+        repository.remove().await
+    }
+}
+
+/// Indices and streams that are wanted, by their old names.
+fn wanted(parts: &PartReader, how: &Restoring) -> Result<Vec<(What, String)>> {
+    let list = |fact: &str| -> Vec<String> {
+        let names = parts.facts().get(fact).and_then(Value::as_array);
+        names
+            .into_iter()
+            .flatten()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect()
+    };
+    let streams = list("data_streams");
+    // `.ds-STREAM-000001`: indices of a stream come with it.
+    let of_a_stream = |name: &str| {
+        let stream = name
+            .strip_prefix(".ds-")
+            .and_then(|rest| rest.rsplit_once('-'));
+        stream.is_some_and(|(stream, _)| streams.iter().any(|known| known == stream))
+    };
+    let indices = list("indices")
+        .into_iter()
+        .filter(|name| !of_a_stream(name));
+    let all: Vec<_> = indices.map(|name| (What::Index, name)).collect();
+    let all = all
+        .into_iter()
+        .chain(streams.iter().map(|name| (What::Stream, name.clone())));
+    let wanted: Vec<_> = all.filter(|(_, name)| how.indices.choose(name)).collect();
+    let missing = how
+        .indices
+        .exact()
+        .find(|exact| !wanted.iter().any(|(_, name)| name == exact));
+    match (missing, wanted.is_empty()) {
+        (Some(name), _) => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("the backup has no index and no data stream `{name}`"),
+        )),
+        (None, true) => Err(Error::new(
+            ErrorKind::NotFound,
+            "the backup has none of the indices that are asked for",
+        )),
+        _ => Ok(wanted),
+    }
+}
+
+fn asked(wanted: &[(What, String)], how: &Restoring) -> Value {
+    let names: Vec<&str> = wanted.iter().map(|(_, name)| &**name).collect();
+    let mut body = json!({
+        "indices": names, "ignore_unavailable": false, "include_global_state": false,
+        "include_aliases": false, "partial": false,
+    });
+    if how.rename.is_some() {
+        body["rename_pattern"] = "(.+)".into();
+        body["rename_replacement"] = how.renamed("$1").into();
+    }
+    body
+}
+
+async fn unpack(parts: &PartReader, files: PathBuf) -> Result<()> {
+    let bytes = parts.open(REPOSITORY).await?;
+    bytes
+        .consume(move |data, _| archive::unpack(data, &files))
+        .await
+}
+
+async fn close(client: &Client, name: &str) -> Result<()> {
+    client
+        .send(&Call::new(
+            Method::POST,
+            format!("/{}/_close", encode(name)),
+        ))
+        .await
+        .map(drop)
+}
+
+impl OpenSearchSnapshotTarget {
+    /// Until every primary shard is there. One that cannot be restored leaves its index red.
+    async fn wait(&self, client: &Client, names: &BTreeSet<String>) -> Result<()> {
+        let (begun, limit) = (Instant::now(), Duration::from(self.deadline));
+        for name in names {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let path = format!(
+                    "/_cluster/health/{}?level=shards&expand_wildcards=all",
+                    encode(name)
+                );
+                let health: Value = client.ask(&Call::get(path)).await?;
+                if health["status"] != "red" && health["timed_out"] == false {
+                    break;
+                }
+                if let Some(why) = failed(client, name).await? {
+                    return Err(Error::new(
+                        ErrorKind::Other,
+                        format!("`{name}` cannot be restored: {why}"),
+                    ));
+                }
+                if begun.elapsed() > limit {
+                    let why = format!(
+                        "`{name}` was not restored within {} seconds",
+                        limit.as_secs()
+                    );
+                    return Err(Error::new(ErrorKind::Unavailable, why));
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+            }
+            let found: Value = client
+                .ask(&Call::get(format!("/{}/_count", encode(name))))
+                .await?;
+            if found["_shards"]["failed"] != 0 {
+                return Err(Error::new(
+                    ErrorKind::Other,
+                    format!("not every shard of `{name}` can be searched"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a shard will not come.
+async fn failed(client: &Client, name: &str) -> Result<Option<String>> {
+    let path = format!(
+        "/_cat/shards/{}?format=json&h=prirep,state,unassigned.reason,unassigned.details&expand_wildcards=all",
+        encode(name)
+    );
+    let shards: Vec<Value> = client.ask(&Call::get(path)).await?;
+    let hopeless = |shard: &&Value| {
+        shard["prirep"] == "p" && shard["unassigned.reason"] == "ALLOCATION_FAILED"
+    };
+    let details = |shard: &Value| {
+        shard["unassigned.details"]
+            .as_str()
+            .unwrap_or("allocation failed")
+            .to_owned()
+    };
+    Ok(shards.iter().find(hopeless).map(details))
+}
