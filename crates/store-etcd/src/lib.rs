@@ -16,10 +16,10 @@
 //! # let source: store_etcd::Etcd = toml::from_str(r#"
 //! url = "https://etcd-1.internal:2379"         # one member: a snapshot is of one
 //! user = "root"                                # where the cluster has `auth enable`
-//! password = "secret"                          # the program takes password_file as well
+//! password = "s3cr3t"                          # the program takes password_file as well
 //! cacert = "/etc/etcd/ca.crt"                  # and cert, key: as etcdctl has them
 //! # "#).unwrap();
-//! # assert!(!format!("{source:?}").contains("secret"));
+//! # assert!(!format!("{source:?}").contains("s3cr3t"));
 //! # let _: store_etcd::EtcdDataDir = toml::from_str(r#"
 //! path = "/var/lib/etcd"                       # the data directory of a member that does not run
 //! name = "etcd-1"
