@@ -8,6 +8,7 @@ mod support;
 mod answers;
 mod midway;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use backup_core::{Error, ErrorKind, Job, MemorySink, RestoreRequest};
@@ -88,4 +89,45 @@ async fn a_connection_that_breaks_once_is_opened_again() {
         restores(&job, &cluster, &target_at(&cluster, &proxy.url()), &before).await;
         assert_eq!(proxy.fired(), 1);
     }
+}
+
+/// At a hundred places. What is asked for once fails the backup; what is asked for again is what
+/// would have come.
+#[tokio::test]
+async fn wherever_a_connection_breaks_a_backup_is_whole_or_none() {
+    let Some(cluster) = Kind::all().next() else {
+        return;
+    };
+    cluster.seed_few(500).await;
+    let parts = async |proxy: &Proxy| {
+        let (sink, source) = (MemorySink::new(), source_at(&cluster, &proxy.url()));
+        let outcome = back_up(source.clone(), &sink).await;
+        let job = job(source, sink).build().unwrap();
+        let found = job.find("latest").await;
+        assert_eq!(found.is_ok(), outcome.is_ok(), "{outcome:?}");
+        outcome?;
+        let parts = found.unwrap().manifest.parts.clone();
+        let plain = parts.into_iter().map(|part| (part.name, part.plain));
+        Ok::<BTreeMap<_, _>, Error>(plain.collect())
+    };
+    let proxy = Proxy::to(cluster.port(), Fault::Cut(u64::MAX));
+    let undisturbed = parts(&proxy).await.unwrap();
+    let step = proxy.passed() / 101;
+    let mut whole = 0;
+    for n in 0..100 {
+        let proxy = Proxy::to(cluster.port(), Fault::Cut(n * step + (n * 7919) % step));
+        match parts(&proxy).await {
+            Ok(parts) => {
+                assert_eq!(parts, undisturbed, "cut {n}");
+                whole += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+                one_clear_line(&error);
+            }
+        }
+        assert_eq!(proxy.fired(), 1, "cut {n}");
+    }
+    assert!(whole > 50, "{whole} of 100 went on");
+    cluster.wipe().await;
 }

@@ -62,6 +62,11 @@ impl Proxy {
         self.fired.load(Ordering::SeqCst)
     }
 
+    /// How many bytes of answers came.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
+    }
+
     fn is_mended(&self) -> bool {
         self.mended.load(Ordering::SeqCst)
     }
@@ -90,8 +95,8 @@ impl Proxy {
             if due && !self.is_mended() {
                 self.fired.fetch_add(1, Ordering::SeqCst);
                 if let Fault::Stall(_) = self.fault {
-                    // Whoever waits gives up at last.
-                    let _ = to.read(&mut [0]);
+                    // Whoever waits gives up at last, whatever they say until then.
+                    while matches!(to.read(&mut [0]), Ok(1..)) {}
                 }
                 let _ = to.shutdown(Shutdown::Both);
                 let _ = from.shutdown(Shutdown::Both);
