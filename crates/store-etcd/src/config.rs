@@ -1,38 +1,59 @@
 //! Sources and targets as configuration writes them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use backup_core::retention::Span;
 use backup_core::{Result, Secret};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::options::{BUMP, Conflict, Etcd, EtcdDataDir, EtcdServer, Leases};
-use crate::server::{Endpoint, Server, Tls};
+use crate::server::{Endpoint, Server, Tls, invalid};
 
-/// Configuration of a source.
+/// Where a server is, and as whom to talk to it.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SourceTable {
+struct Pieces {
     url: Endpoint,
     user: Option<String>,
     password: Option<Secret>,
     cacert: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
+}
+
+impl Pieces {
+    fn server(self) -> Result<Server> {
+        let server = Server {
+            endpoint: self.url,
+            user: self.user,
+            password: self.password,
+            tls: Tls {
+                cacert: self.cacert,
+                cert: self.cert,
+                key: self.key,
+            },
+        };
+        server.checked()
+    }
+}
+
+/// Configuration of a source.
+#[derive(Deserialize)]
+pub(crate) struct SourceTable {
+    #[serde(flatten)]
+    pieces: Pieces,
     timeout: Option<Span>,
     deadline: Option<Span>,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 /// Configuration of a cluster that runs.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct ServerTable {
-    url: Endpoint,
-    user: Option<String>,
-    password: Option<Secret>,
-    cacert: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
+    #[serde(flatten)]
+    pieces: Pieces,
     timeout: Option<Span>,
     #[serde(default)]
     prefix: String,
@@ -42,6 +63,8 @@ pub(crate) struct ServerTable {
     leases: Leases,
     #[serde(default)]
     kubernetes: bool,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 /// Configuration of a data directory.
@@ -61,17 +84,8 @@ impl TryFrom<SourceTable> for Etcd {
     type Error = backup_core::Error;
 
     fn try_from(table: SourceTable) -> Result<Self> {
-        let server = Server {
-            endpoint: table.url,
-            user: table.user,
-            password: table.password,
-            tls: Tls {
-                cacert: table.cacert,
-                cert: table.cert,
-                key: table.key,
-            },
-        };
-        let mut source = Self::at(server.checked()?);
+        known(&table.unknown)?;
+        let mut source = Self::at(table.pieces.server()?);
         source.timeout = table.timeout.unwrap_or(source.timeout);
         source.deadline = table.deadline.unwrap_or(source.deadline);
         Ok(source)
@@ -82,17 +96,8 @@ impl TryFrom<ServerTable> for EtcdServer {
     type Error = backup_core::Error;
 
     fn try_from(table: ServerTable) -> Result<Self> {
-        let server = Server {
-            endpoint: table.url,
-            user: table.user,
-            password: table.password,
-            tls: Tls {
-                cacert: table.cacert,
-                cert: table.cert,
-                key: table.key,
-            },
-        };
-        let target = Self::at(server.checked()?);
+        known(&table.unknown)?;
+        let target = Self::at(table.pieces.server()?);
         Ok(Self {
             timeout: table.timeout.unwrap_or(target.timeout),
             prefix: table.prefix.into_bytes(),
@@ -118,6 +123,13 @@ impl TryFrom<DirectoryTable> for EtcdDataDir {
             bump_revision: table.bump_revision.unwrap_or(BUMP),
             path: target.path,
         })
+    }
+}
+
+fn known(unknown: &BTreeMap<String, IgnoredAny>) -> Result<()> {
+    match unknown.keys().next() {
+        None => Ok(()),
+        Some(name) => Err(invalid(format!("`{name}` is not known here"))),
     }
 }
 

@@ -7,7 +7,7 @@ use backup_core::{Result, Secret};
 use serde::Deserialize;
 
 use crate::config::{DirectoryTable, ServerTable, SourceTable};
-use crate::server::{Endpoint, Server, invalid, variable};
+use crate::server::{Server, invalid, variable};
 
 /// A member of a cluster to back up.
 #[derive(Clone, Debug, Deserialize)]
@@ -104,13 +104,7 @@ impl Etcd {
                 "variable ETCDCTL_ENDPOINTS names several members: a snapshot is of one",
             ));
         }
-        let endpoint: Endpoint = endpoint.try_into()?;
-        let mut source = Self::at(Server {
-            endpoint,
-            user: None,
-            password: None,
-            tls: Default::default(),
-        });
+        let mut source = Self::from_url(endpoint)?;
         let tls = &mut source.server.tls;
         tls.cacert = variable("ETCDCTL_CACERT").map(PathBuf::from);
         tls.cert = variable("ETCDCTL_CERT").map(PathBuf::from);
