@@ -248,6 +248,9 @@ pub(crate) struct Restore {
     /// Feed a dump in plain SQL to psql: it may do whatever your role may [postgres]
     #[arg(long)]
     pub(crate) trust_sql: bool,
+    /// The state of this revision, not the last in the backup [etcd]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) revision: Option<u64>,
     /// Say what would happen, and do nothing
     #[arg(long)]
     pub(crate) plan: bool,
@@ -267,6 +270,7 @@ impl Restore {
         options.extra = lists
             .map(|(name, names)| (name.to_owned(), json!(names)))
             .chain(flags.map(|(name, _)| (name.to_owned(), json!(true))))
+            .chain(self.revision.map(|n| ("revision".to_owned(), json!(n))))
             .collect();
         options
     }

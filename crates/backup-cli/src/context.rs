@@ -107,6 +107,7 @@ impl Context<'_> {
         let mut job = Job::builder(name)
             .pipeline(pipeline.clone().threads(threads))
             .production(production)
+            .incremental(config.incremental)
             .observer(Progress::new(self.bar.clone()));
         if purpose == Purpose::Write {
             job = job.source(self.registry.make_source(&config.source)?);

@@ -36,7 +36,8 @@ fn a_member_is_backed_up_and_its_keys_come_back_into_another_cluster() {
         "lifebelt.toml",
         &format!(
             "{}[sinks.local]\ntype = \"fs\"\npath = \"local\"\n\
-             [jobs.cluster]\nsinks = [\"local\"]\nsource = {{ type = \"etcd\", url = \"{from}\" }}\n\
+             [jobs.cluster]\nsinks = [\"local\"]\nincremental = true\n\
+             source = {{ type = \"etcd\", url = \"{from}\" }}\n\
              [targets.member]\ntype = \"etcd\"\npath = \"member\"\netcdutl = \"{bin}/etcdutl\"\n\
              [targets.other]\ntype = \"etcd\"\nurl = \"{to}\"\nprefix = \"{prefix}\"\n\
              [targets.itself]\ntype = \"etcd\"\nurl = \"{from}\"\nprefix = \"{prefix}\"\n",
@@ -68,7 +69,34 @@ fn a_member_is_backed_up_and_its_keys_come_back_into_another_cluster() {
         .ends(0);
     assert_eq!(get(&from), "hello\n");
 
-    place.run(&["restore", "cluster", "--to", "member"]).ends(0);
+    // What came since is a backup of its own, and each of its revisions comes back.
+    ctl(&from, &["put", &key, "newest"]);
+    place.run(&["run", "cluster"]).ends(0);
+    let child = place.run(&["show", "cluster", "--json"]).ends(0).json();
+    assert_eq!(child["manifest"]["parent"], shown["manifest"]["id"]);
+    let last = child["manifest"]["facts"]["revision"].as_i64().unwrap();
+    place.run(&["verify", "cluster"]).ends(0);
+    let too_late = (last + 1).to_string();
+    let refused = place.run(&[
+        "restore",
+        "cluster",
+        "--to",
+        "member",
+        "--revision",
+        &too_late,
+    ]);
+    assert!(refused.err.contains("reaches from"), "{refused:?}");
+    let before = (last - 1).to_string();
+    place
+        .run(&[
+            "restore",
+            "cluster",
+            "--to",
+            "member",
+            "--revision",
+            &before,
+        ])
+        .ends(0);
     assert!(place.path("member/member/snap/db").exists());
     for url in [from, to] {
         ctl(&url, &["del", &prefix, "--prefix"]);

@@ -28,6 +28,9 @@ macro_rules! forward {
             fn parts_at_once(&self) -> usize {
                 (**self).parts_at_once()
             }
+            fn incremental(&self) -> bool {
+                (**self).incremental()
+            }
             fn restore_steps(&self) -> Vec<RestoreStep> {
                 (**self).restore_steps()
             }

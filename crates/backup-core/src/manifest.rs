@@ -181,9 +181,18 @@ impl Manifest {
         self.parts.iter().map(|part| part.plain.len).sum()
     }
 
-    /// Bytes in a sink, all parts together.
+    /// Bytes in a sink that are its own: those that it shares with its ancestors are theirs.
     pub fn stored_bytes(&self) -> u64 {
-        self.parts.iter().map(PartRecord::stored_len).sum()
+        self.own_objects().map(|object| object.measure.len).sum()
+    }
+
+    /// The objects of its parts that lie under its own id.
+    pub(crate) fn own_objects(&self) -> impl Iterator<Item = &ObjectRecord> {
+        let own = format!("{}/{}/", self.job, self.id);
+        self.parts
+            .iter()
+            .flat_map(|part| &part.objects)
+            .filter(move |object| object.key.as_str().starts_with(&own))
     }
 
     /// One part by name.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Id, PartWriter, Result, StockCommand};
+use crate::{Id, Manifest, PartWriter, Result, StockCommand};
 
 /// A store that can be backed up: a database, a bucket, a folder.
 ///
@@ -30,6 +31,11 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// How many parts it writes side by side; more than that wait. Memory is bounded by it.
     fn parts_at_once(&self) -> usize {
         1
+    }
+
+    /// Whether it can build a backup on an earlier one of its job, [`Request::parent`].
+    fn incremental(&self) -> bool {
+        false
     }
 
     /// How the parts of a backup come back with the store's own tools, for `RESTORE.md`, in the
@@ -112,9 +118,11 @@ pub struct Request {
     pub job: String,
     /// The id that this backup will have.
     pub id: Id,
-    /// The backup that an incremental may build on.
-    pub parent: Option<Id>,
-    /// A disposable local folder of this job, for what the next incremental needs.
+    /// The backup that an incremental may build on, with [`PartWriter::build_on`]: the newest, which
+    /// every sink of this run has, and all that it builds on. A full one is never wrong.
+    pub parent: Option<Arc<Manifest>>,
+    /// A disposable local folder of this job, for what the next incremental needs. It may be of another
+    /// backup than `parent`: what is in it must say of which.
     pub state_dir: Option<std::path::PathBuf>,
 }
 

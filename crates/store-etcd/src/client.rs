@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backup_core::{Error, ErrorKind, Result};
+use futures::{StreamExt, stream};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::time::timeout;
@@ -15,7 +16,10 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::rpc::{AuthenticateRequest, AuthenticateResponse, SnapshotRequest, SnapshotResponse};
+use crate::rpc::{
+    AuthenticateRequest, AuthenticateResponse, SnapshotRequest, SnapshotResponse, WatchCreate,
+    WatchRequest, WatchResponse,
+};
 use crate::server::Server;
 
 /// A member that answers, for a user that it knows.
@@ -78,11 +82,7 @@ impl Client {
         let mut grpc = self.ready().await?;
         let path = PathAndQuery::from_static(method);
         let answer = grpc.unary(self.request(question), path, ProstCodec::default());
-        match timeout(self.patience, answer).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(self.refused(method, &status)),
-            Err(_) => Err(silent(&self.server, self.patience)),
-        }
+        Ok(self.heard(method, answer).await?.into_inner())
     }
 
     pub(crate) async fn snapshot(&self) -> Result<Streaming<SnapshotResponse>> {
@@ -90,21 +90,45 @@ impl Client {
         let path = PathAndQuery::from_static(SNAPSHOT);
         let question = self.request(SnapshotRequest {});
         let answer = grpc.server_streaming(question, path, ProstCodec::default());
-        match timeout(self.patience, answer).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(self.refused(SNAPSHOT, &status)),
-            Err(_) => Err(silent(&self.server, self.patience)),
-        }
+        Ok(self.heard(SNAPSHOT, answer).await?.into_inner())
     }
 
-    /// The next piece of a snapshot.
-    pub(crate) async fn next(
+    /// What happens to all keys, from this revision on.
+    pub(crate) async fn watch(&self, from: i64) -> Result<Streaming<WatchResponse>> {
+        // One answer is as large as a transaction of the server may be.
+        let mut grpc = self.ready().await?.max_decoding_message_size(usize::MAX);
+        let create = WatchCreate {
+            key: vec![0],
+            range_end: vec![0],
+            start_revision: from,
+            fragment: true,
+        };
+        let question = WatchRequest {
+            create: Some(create),
+        };
+        // Whoever ends his side ends the watch.
+        let questions = stream::iter([question]).chain(stream::pending());
+        let path = PathAndQuery::from_static(WATCH);
+        let answer = grpc.streaming(self.request(questions), path, ProstCodec::default());
+        Ok(self.heard(WATCH, answer).await?.into_inner())
+    }
+
+    /// The next message of what the server answers to `method`.
+    pub(crate) async fn next<A>(
         &self,
-        stream: &mut Streaming<SnapshotResponse>,
-    ) -> Result<Option<SnapshotResponse>> {
-        match timeout(self.patience, stream.message()).await {
-            Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(status)) => Err(self.refused(SNAPSHOT, &status)),
+        method: &'static str,
+        stream: &mut Streaming<A>,
+    ) -> Result<Option<A>> {
+        self.heard(method, stream.message()).await
+    }
+
+    async fn heard<A>(
+        &self,
+        method: &'static str,
+        answer: impl Future<Output = Result<A, Status>>,
+    ) -> Result<A> {
+        match timeout(self.patience, answer).await {
+            Ok(answer) => answer.map_err(|status| self.refused(method, &status)),
             Err(_) => Err(silent(&self.server, self.patience)),
         }
     }
@@ -144,9 +168,11 @@ impl Client {
             _ if is_certificate(status) => ErrorKind::Denied,
             // Not an answer: the connection broke.
             Code::Unknown if cause.is_some() => ErrorKind::Unavailable,
-            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => {
-                ErrorKind::Unavailable
-            }
+            // `Cancelled`: the connection closed before the answer came.
+            Code::Unavailable
+            | Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted => ErrorKind::Unavailable,
             Code::Unimplemented => ErrorKind::Unsupported,
             _ => ErrorKind::Source,
         };
@@ -160,13 +186,20 @@ impl Client {
             {
                 "; it wants a `user` and a `password`"
             }
+            // A server that wants one may end the connection before its reason is read.
+            (ErrorKind::Unavailable, _)
+                if self.server.endpoint.is_tls() && self.server.tls.cert.is_none() =>
+            {
+                "; does it want a client certificate (`cert`, `key`)?"
+            }
             _ => "",
         };
         Error::new(kind, format!("{method} of {}: {said}{hint}", self.server))
     }
 }
 
-const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+pub(crate) const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
+pub(crate) const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
 fn silent(server: &Server, patience: Duration) -> Error {
     let seconds = patience.as_secs_f64();

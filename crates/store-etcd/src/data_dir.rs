@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use backup_core::process::{Env, Program};
 use backup_core::{
-    Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, StreamReader, Target,
-    async_trait, free_space,
+    Error, ErrorKind, Occupancy, PartReader, Publication, RestoreOptions, Result, StreamReader,
+    Target, async_trait, free_space,
 };
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::snapshot::{checked, told};
+use crate::graft::Graft;
+use crate::lines::{self, Lines};
+use crate::reach::{self, Reach};
+use crate::snapshot::{checked, seal, told};
 use crate::{DB, EtcdDataDir, KIND};
 
 #[async_trait]
@@ -40,7 +43,8 @@ impl Target for EtcdDataDir {
         true
     }
 
-    /// Writes the snapshot into a hidden folder in the directory, checks it meanwhile, lets `etcdutl`
+    /// Writes the snapshot into a hidden folder in the directory, checks it meanwhile, lays the changes
+    /// since upon it, up to the option `revision` where that is given, lets `etcdutl`
     /// make a member of it there, gives that to the owner of the directory, and renames it to
     /// `member`.
     ///
@@ -48,10 +52,7 @@ impl Target for EtcdDataDir {
     /// the server had: formats differ (<https://github.com/etcd-io/etcd/issues/13070>). What a
     /// killed process leaves behind is the hidden folder `.lifebelt-*`, which holds the snapshot.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
-        if let Some(name) = options.extra.keys().next() {
-            let message = format!("a restore of kind `{KIND}` has no option `{name}`");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        let wanted = reach::wanted(options)?;
         self.refuse_running()?;
         self.refuse_other_version(parts).await?;
         let place = Place::new(&self.path).map_err(|e| self.failed("make a folder in", e))?;
@@ -59,7 +60,9 @@ impl Target for EtcdDataDir {
         let (bytes, tell) = checked(parts.open(DB).await?);
         let file = snapshot.clone();
         bytes.consume(move |data, _| write(&file, data)).await?;
-        told(tell)?;
+        let revision = told(tell)?.revision;
+        let reach = Reach::of(parts, (revision, revision), wanted)?;
+        graft(parts, &reach, &snapshot).await?;
         self.run_etcdutl(&snapshot, place.path()).await?;
         // It took a while.
         self.refuse_running()?;
@@ -225,6 +228,42 @@ impl Place {
 
     fn path(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+/// Lays the changes upon the snapshot, up to the last that is wanted.
+async fn graft(parts: &PartReader, reach: &Reach, snapshot: &Path) -> Result<()> {
+    if reach.changes.is_empty() {
+        return Ok(());
+    }
+    let mut graft = Graft::open(snapshot)?;
+    let until = reach.until;
+    for (part, revisions) in &reach.changes {
+        let mut read = Lines::new(*revisions);
+        let add = move |data: &mut StreamReader, _: &Publication| {
+            while let Some(chunk) = data.next_chunk()? {
+                let rows = read.feed(&chunk)?;
+                let wanted = rows.iter().filter(|row| lines::main(&row.at) <= until);
+                wanted.into_iter().try_for_each(|row| graft.add(row))?;
+            }
+            read.finish().map(|()| graft)
+        };
+        graft = parts.open(part).await?.consume(add).await?;
+    }
+    let path = snapshot.to_owned();
+    let sealed = tokio::task::spawn_blocking(move || graft.finish().and_then(|()| seal(&path)));
+    let sealed = sealed.await.map_err(|e| {
+        Error::new(ErrorKind::Other, "lay changes upon the snapshot").with_source(e)
+    })??;
+    match sealed.revision == until {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Other,
+            format!(
+                "the changes lead to revision {} instead of {until}",
+                sealed.revision
+            ),
+        )),
     }
 }
 

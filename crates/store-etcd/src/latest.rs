@@ -1,4 +1,4 @@
-//! The last version of every key in a snapshot.
+//! The last version of every key in a backup.
 //!
 //! Rows are ordered by revision, and pages in no way at all: which row is the last of its key is known
 //! only when all were seen. So a snapshot is read three times, and nothing but a line for each key is
@@ -7,14 +7,16 @@
 
 use std::collections::HashMap;
 
-use backup_core::{PartReader, Result};
+use backup_core::{ByteStream, PartReader, Result};
 use bytes::Bytes;
 use futures::StreamExt;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::DB;
+use crate::lines::{self, At, Lines, Row};
 use crate::page::{self, Head, Kind, Pages, corrupt};
+use crate::reach::Reach;
 use crate::rpc::{KeyValue, Lease};
 use crate::snapshot::{checked, told};
 use crate::walker::{KEYS, LEASES, Leaves};
@@ -28,14 +30,12 @@ fn name(key: &[u8]) -> Name {
     name
 }
 
-/// When a row was written: the transaction, and where in it.
-type Revision = [u8; 17];
-
-/// Which rows of a snapshot are the last of their keys.
+/// Which rows of a backup are the last of their keys.
 pub(crate) struct Latest {
     prefix: Vec<u8>,
+    reach: Reach,
     leaves: Leaves,
-    rows: HashMap<Name, Revision>,
+    rows: HashMap<Name, At>,
     /// How long each lease was granted for, in seconds.
     pub(crate) leases: HashMap<i64, i64>,
     /// Whether there is a key of Kubernetes among them.
@@ -43,45 +43,44 @@ pub(crate) struct Latest {
 }
 
 impl Latest {
-    /// Of the keys that begin with `prefix`. Reads the snapshot twice. Refuses a damaged one.
-    pub(crate) async fn of(parts: &PartReader, prefix: &[u8]) -> Result<Self> {
+    /// Of the keys that begin with `prefix`, at the revision that is wanted. Reads the backup twice.
+    /// Refuses a damaged one.
+    pub(crate) async fn of(parts: &PartReader, prefix: &[u8], wanted: Option<i64>) -> Result<Self> {
         let (mut bytes, tell) = checked(parts.open(DB).await?);
         while let Some(chunk) = bytes.next().await {
             chunk?;
         }
+        let summary = told(tell)?;
+        let lowest = summary.compacted.unwrap_or(1);
         let mut latest = Self {
             prefix: prefix.to_vec(),
-            leaves: told(tell)?.leaves,
+            reach: Reach::of(parts, (lowest, summary.revision), wanted)?,
+            leaves: summary.leaves,
             rows: HashMap::new(),
             leases: HashMap::new(),
             kubernetes: false,
         };
+        let (mut seen, mut leases) = (HashMap::new(), HashMap::new());
         let mut deleted = Vec::new();
-        let mut reader = Reader::default();
-        let mut bytes = parts.open(DB).await?;
-        while let Some(chunk) = bytes.next().await {
-            let rows = reader.feed(&chunk?, &latest.leaves)?;
-            for lease in rows.leases {
-                latest.leases.insert(lease.id, lease.ttl);
-            }
+        let mut all = latest.all(parts).await?;
+        while let Some(rows) = all.next().await? {
+            leases.extend(rows.leases.iter().map(|lease| (lease.id, lease.ttl)));
             for row in rows.keys {
-                if !row.content.key.starts_with(prefix) {
-                    continue;
-                }
-                latest.kubernetes |= row.content.key.starts_with(b"/registry/");
                 let name = name(&row.content.key);
-                let newest = latest.rows.entry(name).or_insert(row.at);
+                let newest = seen.entry(name).or_insert(row.at);
                 *newest = row.at.max(*newest);
                 if row.is_deletion {
                     deleted.push((name, row.at));
                 }
             }
         }
+        latest.kubernetes = all.kubernetes;
         for (name, at) in deleted {
-            if latest.rows.get(&name) == Some(&at) {
-                latest.rows.remove(&name);
+            if seen.get(&name) == Some(&at) {
+                seen.remove(&name);
             }
         }
+        (latest.rows, latest.leases) = (seen, leases);
         Ok(latest)
     }
 
@@ -90,12 +89,20 @@ impl Latest {
         self.rows.len() as u64
     }
 
-    /// Their values, in no order, those in one answer of one read. Reads the snapshot once more.
-    pub(crate) async fn values(&self, parts: &PartReader) -> Result<Values<'_>> {
-        Ok(Values {
+    /// Their values, in no order, those in one answer of one read. Reads the backup once more.
+    pub(crate) async fn values<'a>(&'a self, parts: &'a PartReader) -> Result<Values<'a>> {
+        let all = self.all(parts).await?;
+        Ok(Values { latest: self, all })
+    }
+
+    async fn all<'a>(&'a self, parts: &'a PartReader) -> Result<All<'a>> {
+        Ok(All {
             latest: self,
-            reader: Reader::default(),
+            parts,
+            changes: self.reach.changes.iter(),
             bytes: parts.open(DB).await?,
+            reader: Reader::Snapshot(Pages::default()),
+            kubernetes: false,
         })
     }
 }
@@ -103,30 +110,20 @@ impl Latest {
 /// Keys and values, piece by piece.
 pub(crate) struct Values<'a> {
     latest: &'a Latest,
-    reader: Reader,
-    bytes: backup_core::ByteStream,
+    all: All<'a>,
 }
 
 impl Values<'_> {
-    /// The next of them. `None` once the snapshot ended.
+    /// The next of them. `None` once the backup ended.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<KeyValue>>> {
-        let Some(chunk) = self.bytes.next().await else {
+        let Some(rows) = self.all.next().await? else {
             return Ok(None);
         };
-        let rows = self.reader.feed(&chunk?, &self.latest.leaves)?.keys;
-        let last = rows.into_iter().filter(|row| {
-            let (key, rows) = (&row.content.key, &self.latest.rows);
-            key.starts_with(&self.latest.prefix) && rows.get(&name(key)) == Some(&row.at)
-        });
+        let latest = &self.latest.rows;
+        let last = rows.keys.into_iter();
+        let last = last.filter(|row| latest.get(&name(&row.content.key)) == Some(&row.at));
         Ok(Some(last.map(|row| row.content).collect()))
     }
-}
-
-/// One change of one key.
-struct Row {
-    at: Revision,
-    is_deletion: bool,
-    content: KeyValue,
 }
 
 #[derive(Default)]
@@ -135,21 +132,65 @@ struct Rows {
     leases: Vec<Lease>,
 }
 
-/// Finds the rows in the bytes of a snapshot that was walked already.
-#[derive(Default)]
-struct Reader {
-    pages: Pages,
+/// All rows that are wanted, of the snapshot and of the changes since, piece by piece.
+struct All<'a> {
+    latest: &'a Latest,
+    parts: &'a PartReader,
+    changes: std::slice::Iter<'a, (String, (i64, i64))>,
+    bytes: ByteStream,
+    reader: Reader,
+    /// Whether there was a key of Kubernetes among them.
+    kubernetes: bool,
 }
 
-impl Reader {
-    fn feed(&mut self, chunk: &Bytes, leaves: &Leaves) -> Result<Rows> {
-        let (mut rows, mut broken) = (Rows::default(), false);
-        self.pages.feed(chunk, |head, page, root| {
-            broken |= rows.add(head, page, head.id == root, leaves).is_none();
-        })?;
-        match broken {
-            false => Ok(rows),
-            true => Err(corrupt("a row cannot be read")),
+/// Finds the rows in the bytes of a part: of a snapshot that was walked already, or of changes.
+enum Reader {
+    Snapshot(Pages),
+    Changes(Lines),
+}
+
+impl All<'_> {
+    /// `None` once the last part ended.
+    async fn next(&mut self) -> Result<Option<Rows>> {
+        loop {
+            if let Some(chunk) = self.bytes.next().await {
+                let mut rows = self.read(&chunk?)?;
+                let (prefix, until) = (&self.latest.prefix, self.latest.reach.until);
+                rows.keys.retain(|row| {
+                    row.content.key.starts_with(prefix) && lines::main(&row.at) <= until
+                });
+                let is_kubernetes = |row: &Row| row.content.key.starts_with(b"/registry/");
+                self.kubernetes |= rows.keys.iter().any(is_kubernetes);
+                return Ok(Some(rows));
+            }
+            if let Reader::Changes(lines) = &self.reader {
+                lines.finish()?;
+            }
+            let Some((part, revisions)) = self.changes.next() else {
+                return Ok(None);
+            };
+            self.bytes = self.parts.open(part).await?;
+            self.reader = Reader::Changes(Lines::new(*revisions));
+        }
+    }
+
+    fn read(&mut self, chunk: &Bytes) -> Result<Rows> {
+        match &mut self.reader {
+            Reader::Snapshot(pages) => {
+                let (mut rows, mut broken) = (Rows::default(), false);
+                let leaves = &self.latest.leaves;
+                pages.feed(chunk, |head, page, root| {
+                    broken |= rows.add(head, page, head.id == root, leaves).is_none();
+                })?;
+                match broken {
+                    false => Ok(rows),
+                    true => Err(corrupt("a row cannot be read")),
+                }
+            }
+            Reader::Changes(lines) => Ok(Rows {
+                keys: lines.feed(chunk)?,
+                leases: Vec::new(),
+            }),
         }
     }
 }

@@ -39,6 +39,9 @@
 //! - **Checked while it streams**, without a file and without another program: the hash at its end, the
 //!   tree of pages, and that it has every change that the cluster had agreed on before it began. What
 //!   the server then says of its own contents at that revision (`HashKV`) must be the same.
+//! - **What changed since.** Where the job is incremental, a backup is its parent and the changes since,
+//!   one part `changes-FIRST-LAST.jsonl` of revisions without a gap, and comes back at any of them
+//!   (option `revision`). Compaction gives changes up: back up more often than that, or get full ones.
 //! - **Rights.** With `auth enable` a user with the role `root`: etcd gives snapshots to nobody else.
 //! - **The way back** is a data directory for each member, by `etcdutl`, with the revision raised
 //!   ([`EtcdDataDir`]); or the values of some keys or all, put into a cluster that runs ([`EtcdServer`]).
@@ -48,13 +51,17 @@
 
 #![cfg(unix)]
 
+mod changes;
 mod client;
 mod config;
 mod crc;
 mod data_dir;
+mod graft;
 mod latest;
+mod lines;
 mod options;
 mod page;
+mod reach;
 mod rows;
 mod rpc;
 mod server;

@@ -77,6 +77,92 @@ impl Meta {
     }
 }
 
+impl Meta {
+    /// The page that says so, and its number. The list of free pages is none of it: bbolt finds out which
+    /// are free when it opens the file, as it does with every file of etcd (`NoFreelistSync`).
+    pub(crate) fn to_page(self) -> (u64, Vec<u8>) {
+        const NO_FREELIST: u64 = u64::MAX;
+        let number = self.txid % 2;
+        let mut body = Vec::with_capacity(64);
+        for field in [MAGIC, VERSION, self.page_size, 0] {
+            body.extend(field.to_le_bytes());
+        }
+        for field in [self.root, 0, NO_FREELIST, self.pages, self.txid] {
+            body.extend(field.to_le_bytes());
+        }
+        body.extend(fnv(&body).to_le_bytes());
+        let mut page = head(number, META, 0, 0);
+        page.extend(body);
+        page.resize(self.page_size as usize, 0);
+        (number, page)
+    }
+}
+
+fn head(number: u64, flags: u16, count: usize, overflow: usize) -> Vec<u8> {
+    let mut head = number.to_le_bytes().to_vec();
+    head.extend(flags.to_le_bytes());
+    head.extend((count as u16).to_le_bytes());
+    head.extend((overflow as u32).to_le_bytes());
+    head
+}
+
+/// A page with these elements, each of them what stands in its fixed part beside where its bytes are,
+/// and its bytes. It goes on for as many pages as it needs.
+fn page(
+    number: u64,
+    flags: u16,
+    size: usize,
+    elements: &[(impl Fn(u32) -> [u8; HEAD], Vec<u8>)],
+) -> Vec<u8> {
+    let bytes: usize = elements.iter().map(|(_, bytes)| HEAD + bytes.len()).sum();
+    let pages = (HEAD + bytes).div_ceil(size);
+    let mut page = head(number, flags, elements.len(), pages - 1);
+    // Where the bytes of an element are is counted from its fixed part.
+    let mut pos = elements.len() * HEAD;
+    for (fixed, bytes) in elements {
+        page.extend(fixed(pos as u32));
+        pos = pos + bytes.len() - HEAD;
+    }
+    page.extend(elements.iter().flat_map(|(_, bytes)| bytes));
+    page.resize(pages * size, 0);
+    page
+}
+
+/// A leaf with these entries.
+pub(crate) fn leaf(number: u64, size: usize, entries: &[Entry<'_>]) -> Vec<u8> {
+    let elements: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            let flags = u32::from(entry.is_bucket);
+            let (key, value) = (entry.key.len() as u32, entry.value.len() as u32);
+            let fixed = move |pos: u32| numbers([flags, pos, key, value]);
+            (fixed, [entry.key, entry.value].concat())
+        })
+        .collect();
+    page(number, LEAF, size, &elements)
+}
+
+/// A branch with these pages below it, each with the first key in it.
+pub(crate) fn branch(number: u64, size: usize, children: &[(Vec<u8>, u64)]) -> Vec<u8> {
+    let elements: Vec<_> = children
+        .iter()
+        .map(|(key, child)| {
+            let (len, child) = (key.len() as u32, *child);
+            let fixed = move |pos: u32| numbers([pos, len, child as u32, (child >> 32) as u32]);
+            (fixed, key.clone())
+        })
+        .collect();
+    page(number, BRANCH, size, &elements)
+}
+
+fn numbers(numbers: [u32; 4]) -> [u8; HEAD] {
+    let mut bytes = [0; HEAD];
+    for (bytes, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+        bytes.copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
 /// One key of a leaf and what belongs to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
@@ -172,7 +258,8 @@ impl Pages {
     }
 }
 
-fn newest(bytes: &[u8]) -> Result<Meta> {
+/// The newer of the two metas in the first bytes of a file.
+pub(crate) fn newest(bytes: &[u8]) -> Result<Meta> {
     let first = Meta::of(bytes);
     // The size of a page is in the page itself: the second is looked for at all that there are.
     let second = (9..17).find_map(|power| Meta::of(bytes.get(1 << power..)?));

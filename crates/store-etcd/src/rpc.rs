@@ -178,11 +178,64 @@ pub(crate) struct SnapshotResponse {
     pub(crate) version: String,
 }
 
-/// What a row of the bucket `key` holds (`etcd/api/mvccpb/kv.proto`).
+/// `Watch.Watch`: a stream of questions, of which this is one, and a stream of answers.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct WatchRequest {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) create: Option<WatchCreate>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct WatchCreate {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) range_end: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    pub(crate) start_revision: i64,
+    /// Large answers may come in pieces.
+    #[prost(bool, tag = "8")]
+    pub(crate) fragment: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct WatchResponse {
+    #[prost(bool, tag = "4")]
+    pub(crate) canceled: bool,
+    /// Not 0: why it was cancelled.
+    #[prost(int64, tag = "5")]
+    pub(crate) compact_revision: i64,
+    #[prost(string, tag = "6")]
+    pub(crate) cancel_reason: String,
+    /// More of this answer follows.
+    #[prost(bool, tag = "7")]
+    pub(crate) fragment: bool,
+    /// Of one revision all or none, over all pieces of an answer.
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) events: Vec<Event>,
+}
+
+/// One change of one key (`etcd/api/mvccpb/kv.proto`).
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Event {
+    /// 0: put, 1: deleted.
+    #[prost(int32, tag = "1")]
+    pub(crate) kind: i32,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) kv: Option<KeyValue>,
+}
+
+/// What a row of the bucket `key` holds (`etcd/api/mvccpb/kv.proto`); that of a deletion the key alone.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct KeyValue {
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) key: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    pub(crate) create_revision: i64,
+    #[prost(int64, tag = "3")]
+    pub(crate) mod_revision: i64,
+    #[prost(int64, tag = "4")]
+    pub(crate) version: i64,
     #[prost(bytes = "vec", tag = "5")]
     pub(crate) value: Vec<u8>,
     #[prost(int64, tag = "6")]

@@ -1,5 +1,8 @@
 //! A snapshot on its way: checked as it streams, and known at its end.
 
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use backup_core::{ByteStream, Error, ErrorKind, PartWriter, Result};
@@ -9,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::DB;
-use crate::client::Client;
+use crate::client::{Client, SNAPSHOT};
 use crate::walker::{Summary, Walker};
 
 /// What `etcdctl snapshot save` appends to the database, and `etcdutl snapshot restore` looks for.
@@ -28,7 +31,7 @@ pub(crate) async fn of_server(client: Arc<Client>) -> Result<ByteStream> {
         };
         let mut bytes = BytesMut::new();
         while bytes.len() < PIECE {
-            match client.next(&mut stream).await? {
+            match client.next(SNAPSHOT, &mut stream).await? {
                 Some(piece) => {
                     bytes.extend_from_slice(&piece.blob);
                     remaining = piece.remaining_bytes;
@@ -87,10 +90,29 @@ pub(crate) fn checked(bytes: ByteStream) -> (ByteStream, oneshot::Receiver<Summa
     (ByteStream::new(checked), tell)
 }
 
+/// Gives a database the hash at its end, and tells what it is.
+pub(crate) fn seal(path: &Path) -> Result<Summary> {
+    let failed = |e: io::Error| Error::io(format!("seal {}", path.display()), e);
+    let file = File::options().read(true).append(true).open(path);
+    let mut file = file.map_err(failed)?;
+    let (mut hash, mut walker) = (Sha256::new(), Walker::default());
+    let mut piece = vec![0; PIECE];
+    loop {
+        let len = file.read(&mut piece).map_err(failed)?;
+        if len == 0 {
+            break;
+        }
+        hash.update(&piece[..len]);
+        walker.feed(&piece[..len])?;
+    }
+    file.write_all(&hash.finalize()).map_err(failed)?;
+    walker.finish()
+}
+
 /// What was told of a stream that ended well.
-pub(crate) fn told(mut tell: oneshot::Receiver<Summary>) -> Result<Summary> {
+pub(crate) fn told<T>(mut tell: oneshot::Receiver<T>) -> Result<T> {
     tell.try_recv()
-        .map_err(|_| Error::new(ErrorKind::Other, "the snapshot was not read to its end"))
+        .map_err(|_| Error::new(ErrorKind::Other, "the backup was not read to its end"))
 }
 
 #[derive(Default)]

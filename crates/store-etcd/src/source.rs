@@ -4,7 +4,9 @@ use std::time::Duration;
 use backup_core::{
     Error, ErrorKind, Facts, PartWriter, Request, RestoreStep, Result, Source, async_trait,
 };
+use serde_json::Value;
 
+use crate::changes::{self, Changes, Mark};
 use crate::client::Client;
 use crate::rpc::{
     HashKvRequest, HashKvResponse, RANGE, RangeRequest, RangeResponse, StatusRequest,
@@ -12,6 +14,9 @@ use crate::rpc::{
 };
 use crate::walker::Summary;
 use crate::{DB, Etcd, KIND, snapshot};
+
+/// What `RESTORE.md` calls the changes.
+const CHANGES: &str = "changes.jsonl";
 
 #[async_trait]
 impl Source for Etcd {
@@ -29,9 +34,14 @@ impl Source for Etcd {
     /// the server says it has at that revision, is an error: the member is behind, or damaged. So are
     /// a server that goes away, or says nothing for longer than the timeout, a deadline that passed,
     /// and a user without the role `root`. Dropped: the connection closes.
-    async fn backup(&self, _request: &Request, out: &PartWriter) -> Result<Facts> {
+    ///
+    /// Where the job is incremental, a backup is what changed since its parent: each revision, as etcd
+    /// tells whoever watches. It is a full one where etcd gave up some of them, where it was restored
+    /// meanwhile, and after one that failed. Of changes the facts are `server_version`, `system_id`,
+    /// `member_id`, `raft_term`, `revision`, `size` and `changes`, how many revisions they are.
+    async fn backup(&self, request: &Request, out: &PartWriter) -> Result<Facts> {
         let deadline = Duration::from(self.deadline);
-        let done = tokio::time::timeout(deadline, self.take(out)).await;
+        let done = tokio::time::timeout(deadline, self.take(request, out)).await;
         done.unwrap_or_else(|_| {
             let seconds = deadline.as_secs_f64();
             Err(Error::new(
@@ -44,7 +54,11 @@ impl Source for Etcd {
         })
     }
 
-    /// `$TARGET` is a folder, which gets the snapshot.
+    fn incremental(&self) -> bool {
+        true
+    }
+
+    /// `$TARGET` is a folder, which gets the snapshot, and one file with all changes.
     fn restore_steps(&self) -> Vec<RestoreStep> {
         let of = format!("of=$TARGET/{DB}");
         let what = "the snapshot, into the folder TARGET. Then, with etcdutl of the server's minor version: \
@@ -55,14 +69,23 @@ impl Source for Etcd {
                     old cluster starts afresh; tools before 3.4.27 and 3.5.10 lack these two options, \
                     and 3.4 has `etcdctl snapshot restore` instead";
         let command = ["dd", "bs=1M", "conv=excl,fsync", &of];
-        vec![RestoreStep::new(DB, what, command)]
+        let snapshot = RestoreStep::new(DB, what, command);
+        let of = format!("of=$TARGET/{CHANGES}");
+        let what = "what changed since, into one file: a transaction in each line. Once etcd runs on the \
+                    restored data directory: `while IFS= read -r txn; do printf %s \"$txn\" | curl -sSf -o \
+                    /dev/null --data-binary @- http://127.0.0.1:2379/v3/kv/txn || break; done \
+                    <\"$TARGET/changes.jsonl\"`. Before 3.4 `v3` is `v3beta`; a transaction of more than \
+                    128 changes needs etcd's --max-txn-ops. Leases do not come back this way: \
+                    keys that had one since then stay";
+        let command = ["dd", "bs=1M", "oflag=append", "conv=notrunc,fsync", &of];
+        vec![snapshot, RestoreStep::new("changes-*.jsonl", what, command)]
     }
 }
 
 impl Etcd {
-    async fn take(&self, out: &PartWriter) -> Result<Facts> {
+    async fn take(&self, request: &Request, out: &PartWriter) -> Result<Facts> {
         let client = Arc::new(Client::open(&self.server, self.timeout.into()).await?);
-        // What a majority agrees on now is what a snapshot has to have. A range is linearizable
+        // What a majority agrees on now is what a backup has to have. A range is linearizable
         // unless it asks not to be.
         let everything = RangeRequest {
             key: vec![0],
@@ -76,8 +99,52 @@ impl Etcd {
         let status: StatusResponse = client
             .ask("/etcdserverpb.Maintenance/Status", StatusRequest {})
             .await?;
+        let header = status.header.unwrap_or_default();
+        let facts = Facts::new()
+            .with("server_version", status.version)
+            .with("system_id", format!("{:x}", header.cluster_id))
+            .with("member_id", format!("{:x}", header.member_id))
+            .with("raft_term", header.raft_term)
+            .with("size", status.db_size);
 
-        let bytes = snapshot::of_server(Arc::clone(&client)).await?;
+        let parent = request.parent.as_deref();
+        let mark = parent.and_then(|parent| Some((parent, Mark::take(request, parent)?)));
+        let mark = mark.filter(|(_, mark)| mark.cluster == header.cluster_id);
+        if let Some((parent, mark)) = mark
+            && let Some(changes) = Changes::since(Arc::clone(&client), &mark, agreed).await?
+        {
+            out.build_on(parent)?;
+            let last = match changes.part() {
+                None => changes.last(),
+                Some(part) => {
+                    let (lines, tell) = changes.into_lines();
+                    out.write(&part, lines).await?;
+                    snapshot::told(tell)?
+                }
+            };
+            Mark::leave(request, header.cluster_id, &last)?;
+            return Ok(facts
+                .with("revision", agreed)
+                .with("changes", agreed - mark.revision));
+        }
+        let (client, facts) = self.take_snapshot(client, agreed, facts, out).await?;
+        if request.state_dir.is_some() {
+            let revision = facts.get("revision").and_then(Value::as_i64).unwrap_or(0);
+            if let Some(last) = changes::last(client, revision).await? {
+                Mark::leave(request, header.cluster_id, &last)?;
+            }
+        }
+        Ok(facts)
+    }
+
+    async fn take_snapshot(
+        &self,
+        client: Arc<Client>,
+        agreed: i64,
+        facts: Facts,
+        out: &PartWriter,
+    ) -> Result<(Arc<Client>, Facts)> {
+        let bytes = snapshot::of_server(client).await?;
         let summary = snapshot::write(bytes, out).await?;
         if summary.revision < agreed {
             return Err(Error::new(
@@ -92,17 +159,11 @@ impl Etcd {
         let client = Client::open(&self.server, self.timeout.into()).await?;
         let compared = self.compare(&client, &summary).await?;
 
-        let header = status.header.unwrap_or_default();
-        let mut facts = Facts::new()
-            .with("server_version", status.version)
-            .with("system_id", format!("{:x}", header.cluster_id))
-            .with("member_id", format!("{:x}", header.member_id))
-            .with("raft_term", header.raft_term)
+        let mut facts = facts
             .with("revision", summary.revision)
             .with("entries", summary.entries)
             .with("hash", format!("{:x}", summary.hash))
-            .with("compared", compared)
-            .with("size", status.db_size);
+            .with("compared", compared);
         if let Some(keys) = summary.keys {
             facts = facts.with("keys", keys);
         }
@@ -112,7 +173,7 @@ impl Etcd {
         if let Some(hash) = summary.hash_kv {
             facts = facts.with("hash_kv", hash);
         }
-        Ok(facts)
+        Ok((Arc::new(client), facts))
     }
 
     /// Whether the server has the same changes at the same revision. `false` where that cannot be

@@ -12,7 +12,7 @@ use crate::rpc::{
     TxnResponse,
 };
 use crate::server::range;
-use crate::{Conflict, DB, EtcdServer, KIND, Leases};
+use crate::{Conflict, EtcdServer, KIND, Leases, reach};
 
 /// A server takes 128 operations in a transaction (`--max-txn-ops`), those in its transactions
 /// counted too, and 1.5 MiB (`--max-request-bytes`).
@@ -44,7 +44,7 @@ impl Target for EtcdServer {
     }
 
     /// Puts the last value of every key below the prefix, in transactions of up to 60, and counts what
-    /// is there then. Reads the snapshot three times, and holds some 60 bytes for each key.
+    /// is there then: that at the option `revision` where it is given. Reads the backup three times, and holds some 60 bytes for each key.
     ///
     /// What comes back are values, and leases if they are wanted: not revisions, history, users
     /// and roles. Refused before anything is written: a damaged snapshot, and one of a Kubernetes
@@ -52,11 +52,8 @@ impl Target for EtcdServer {
     ///
     /// On an error, and when dropped, keys that were written stay.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
-        if let Some(name) = options.extra.keys().next() {
-            let message = format!("a restore of kind `{KIND}` has no option `{name}`");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        let latest = Latest::of(parts, &self.prefix).await?;
+        let wanted = reach::wanted(options)?;
+        let latest = Latest::of(parts, &self.prefix, wanted).await?;
         if latest.kubernetes && !self.kubernetes {
             return Err(Error::new(
                 ErrorKind::Refused,
@@ -92,7 +89,7 @@ impl Target for EtcdServer {
         }
         writer.flush().await?;
         let leased = writer.leased;
-        parts.require_complete([DB])?;
+        parts.require_complete(parts.names())?;
         self.check(&client, mode, latest.len(), leased).await
     }
 

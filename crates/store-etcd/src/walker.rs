@@ -297,7 +297,7 @@ impl<'a> Tree<'a> {
             revision,
             entries,
             keys: counted.map(|counted| counted.keys),
-            compacted: finished,
+            compacted: finished.max(scheduled),
             hash: whole.sum,
             hash_kv: hashed.map(|rows| name.then(rows).sum),
             leaves,

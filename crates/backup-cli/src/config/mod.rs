@@ -139,6 +139,10 @@ pub struct JobConfig {
     pub expires_after: Option<Span>,
     /// Every object of a backup is locked for this long, in each sink that can.
     pub lock: Option<Span>,
+    /// Whether a backup holds what changed since the one before, where the source can tell; no, if not
+    /// said.
+    #[serde(default)]
+    pub incremental: bool,
     /// No run takes longer; orphans and possible parents younger than this stay.
     pub max_run: Option<Span>,
     /// A run in which no byte moves for this long fails.

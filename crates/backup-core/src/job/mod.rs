@@ -15,6 +15,7 @@ use crate::{
 mod commit;
 mod history;
 mod locks;
+mod parent;
 mod prune;
 mod restore;
 mod run;
@@ -72,6 +73,32 @@ struct Inner {
     incremental: bool,
     observer: Arc<dyn Observer>,
     clock: Arc<dyn Clock>,
+}
+
+impl Inner {
+    fn check_incremental(&self) -> Result<()> {
+        let refused = |why: String| {
+            let message = format!("job `{}` is incremental, {why}", self.name);
+            Err(Error::new(ErrorKind::Invalid, message))
+        };
+        // A job without a source runs nothing.
+        let Some(source) = self.source.as_ref().filter(|_| self.incremental) else {
+            return Ok(());
+        };
+        if !source.incremental() {
+            let kind = source.kind();
+            return refused(format!("and a source of kind `{kind}` makes full backups"));
+        }
+        if self.lock.is_some() {
+            return refused(
+                "and asks for a lock: that of a backup would end before that of the next, which builds on it".into(),
+            );
+        }
+        match self.state_dir {
+            Some(_) => Ok(()),
+            None => refused("and has no state_dir for what the next backup needs".into()),
+        }
+    }
 }
 
 struct NamedSink {
@@ -260,7 +287,10 @@ impl JobBuilder {
         self
     }
 
-    /// Its backups build on earlier ones: possible parents are kept while a run may need them.
+    /// Its backups build on earlier ones where they can: with a [`state_dir`](Self::state_dir), a
+    /// source that knows how, and no [`lock`](Self::lock), which would end before that of what builds
+    /// on it. After 30 in a row comes a full one. Possible parents are kept while a run may need
+    /// them.
     pub fn incremental(mut self, incremental: bool) -> Self {
         self.inner.incremental = incremental;
         self
@@ -326,6 +356,7 @@ impl JobBuilder {
                 "job `{job}` asks for a lock, and none of its sinks can lock objects"
             ));
         }
+        self.inner.check_incremental()?;
         let stall = self.inner.pipeline.limits.stall;
         for named in &mut self.inner.sinks {
             named.sink = Arc::new(Patience::new(Arc::clone(&named.sink), stall));

@@ -228,7 +228,12 @@ impl Job {
             });
         }
         let (sequence, head) = (chain.next(remembered.as_ref())?, chain.head());
+        let mut request = Request::new(self.name(), id.clone());
+        request.parent = self.parent(&**source, &catalogs);
         drop(catalogs);
+        if self.0.incremental {
+            request.state_dir = self.state_folder()?;
+        }
 
         observer.event(&Event::Started {
             job: self.name(),
@@ -243,11 +248,9 @@ impl Job {
             Arc::clone(observer),
             source.parts_at_once(),
         );
-        let mut request = Request::new(self.name(), id.clone());
-        request.state_dir = self.state_folder()?;
         let facts = source.backup(&request, &writer).await?;
-        let (parts, receipt) = writer.finish()?;
-        if parts.is_empty() && receipt.is_none() {
+        let written = writer.finish()?;
+        if written.parts.is_empty() && written.receipt.is_none() {
             return Err(Error::new(ErrorKind::Source, "the source wrote nothing"));
         }
         let finished = self.0.clock.now();
@@ -256,7 +259,7 @@ impl Job {
             id,
             job: self.name().to_owned(),
             kind: source.kind().to_owned(),
-            parent: request.parent,
+            parent: written.parent,
             sequence,
             previous: head.map(|head| head.manifest),
             started: started.into(),
@@ -265,8 +268,8 @@ impl Job {
             labels: options.labels,
             schedule: self.0.schedule.clone(),
             expires: self.0.expires_after.map(|time| (finished + time).into()),
-            receipt,
-            parts,
+            receipt: written.receipt,
+            parts: written.parts,
             extra: Map::new(),
         };
         let recipe = recipe::render(&manifest, &source.restore_steps(), &self.0.pipeline)?;

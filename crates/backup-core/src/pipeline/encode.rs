@@ -14,7 +14,7 @@ use super::fanout::{Fanout, Lanes};
 use super::thread::{self, PipeReader, PipeWriter, pipe};
 use super::{Limits, Pipeline};
 use crate::digest::{Hasher, Hashing, Measure, Meter};
-use crate::manifest::{ObjectRecord, PartRecord};
+use crate::manifest::{Manifest, ObjectRecord, PartRecord};
 use crate::transform::Reader;
 use crate::{ByteStream, CHUNK, Coding, Error, ErrorKind, Event, Id, Observer, Result, layout};
 
@@ -32,6 +32,15 @@ pub struct PartWriter {
     parts: Mutex<BTreeMap<usize, PartRecord>>,
     names: Mutex<Vec<String>>,
     receipt: Mutex<Option<Value>>,
+    parent: Mutex<Option<Id>>,
+}
+
+/// What a source gave.
+pub(crate) struct Written {
+    /// In the order in which they were begun, those of the parent first.
+    pub(crate) parts: Vec<PartRecord>,
+    pub(crate) parent: Option<Id>,
+    pub(crate) receipt: Option<Value>,
 }
 
 impl PartWriter {
@@ -53,7 +62,19 @@ impl PartWriter {
             parts: Mutex::default(),
             names: Mutex::default(),
             receipt: Mutex::default(),
+            parent: Mutex::default(),
         }
+    }
+
+    /// Makes all parts of `parent` parts of this backup too, where they are: what is written
+    /// besides is what came since. Called before the first [`write`](Self::write).
+    pub fn build_on(&self, parent: &Manifest) -> Result<()> {
+        for part in &parent.parts {
+            let index = self.reserve(&part.name)?;
+            lock(&self.parts).insert(index, part.clone());
+        }
+        *lock(&self.parent) = Some(parent.id.clone());
+        Ok(())
     }
 
     /// Writes one part to every sink and returns when it is durable there.
@@ -81,8 +102,7 @@ impl PartWriter {
         *lock(&self.receipt) = Some(receipt);
     }
 
-    /// The parts in the order in which they were begun, and the receipt.
-    pub(crate) fn finish(&self) -> Result<(Vec<PartRecord>, Option<Value>)> {
+    pub(crate) fn finish(&self) -> Result<Written> {
         let parts = std::mem::take(&mut *lock(&self.parts));
         if parts.len() < lock(&self.names).len() {
             return Err(Error::new(
@@ -90,7 +110,11 @@ impl PartWriter {
                 "the source returned before all its parts were written",
             ));
         }
-        Ok((parts.into_values().collect(), lock(&self.receipt).take()))
+        Ok(Written {
+            parts: parts.into_values().collect(),
+            parent: lock(&self.parent).take(),
+            receipt: lock(&self.receipt).take(),
+        })
     }
 
     fn reserve(&self, name: &str) -> Result<usize> {

@@ -74,6 +74,10 @@ impl Source for FaultySource {
         self.inner.parts_at_once()
     }
 
+    fn incremental(&self) -> bool {
+        self.inner.incremental()
+    }
+
     fn restore_steps(&self) -> Vec<RestoreStep> {
         self.inner.restore_steps()
     }
