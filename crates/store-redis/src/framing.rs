@@ -1,4 +1,4 @@
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use memchr::memmem::Finder;
 
 /// How a server says where a snapshot ends (`syncReadBulk` of `redis-cli.c`).
@@ -26,23 +26,21 @@ impl Framing {
     }
 
     /// Takes what surely belongs to the snapshot out of what was read.
-    pub(crate) fn take(&mut self, read: &mut BytesMut) -> Bytes {
+    pub(crate) fn take(&mut self, read: &mut BytesMut) -> BytesMut {
         match self {
             Self::Length(left) => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
                 *left -= n as u64;
-                read.split_to(n).freeze()
+                read.split_to(n)
             }
             Self::Marker(finder) => match finder.find(read) {
                 Some(at) => {
-                    let taken = read.split_to(at).freeze();
+                    let taken = read.split_to(at);
                     *self = Self::Length(0);
                     taken
                 }
                 // The end of it may be the beginning of the marker.
-                None => read
-                    .split_to(read.len().saturating_sub(MARKER - 1))
-                    .freeze(),
+                None => read.split_to(read.len().saturating_sub(MARKER - 1)),
             },
         }
     }
