@@ -189,11 +189,10 @@ impl OpenSearchSnapshotTarget {
             let mut pause = FIRST_PAUSE;
             loop {
                 let path = format!(
-                    "/_cluster/health/{}?level=shards&expand_wildcards=all",
+                    "/_cluster/health/{}?level=indices&expand_wildcards=all",
                     encode(name)
                 );
-                let health: Value = client.ask(&Call::get(path)).await?;
-                if health["status"] != "red" && health["timed_out"] == false {
+                if is_there(&client.ask(&Call::get(path)).await?) {
                     break;
                 }
                 if let Some(why) = failed(client, name).await? {
@@ -226,21 +225,31 @@ impl OpenSearchSnapshotTarget {
     }
 }
 
+/// Whether every primary shard is there. The colour does not tell: an index is yellow while its
+/// primary shards come from a snapshot.
+fn is_there(health: &Value) -> bool {
+    let indices = health["indices"].as_object();
+    indices.is_some_and(|indices| {
+        let has_all = |said: &Value| said["active_primary_shards"] == said["number_of_shards"];
+        !indices.is_empty() && indices.values().all(has_all)
+    })
+}
+
 /// Why a shard will not come.
 async fn failed(client: &Client, name: &str) -> Result<Option<String>> {
     let path = format!(
-        "/_cat/shards/{}?format=json&h=prirep,state,unassigned.reason,unassigned.details&expand_wildcards=all",
+        "/_cat/shards/{}?format=json&h=prirep,state,unassigned.reason,unassigned.details",
         encode(name)
     );
     let shards: Vec<Value> = client.ask(&Call::get(path)).await?;
     let hopeless = |shard: &&Value| {
         shard["prirep"] == "p" && shard["unassigned.reason"] == "ALLOCATION_FAILED"
     };
-    let details = |shard: &Value| {
-        shard["unassigned.details"]
-            .as_str()
-            .unwrap_or("allocation failed")
-            .to_owned()
+    // What caused all the rest is told last.
+    let cause = |shard: &Value| {
+        let said = shard["unassigned.details"].as_str().unwrap_or_default();
+        let (_, cause) = said.rsplit_once("nested: ").unwrap_or(("", said));
+        cause.trim_end_matches([';', ' ']).to_owned()
     };
-    Ok(shards.iter().find(hopeless).map(details))
+    Ok(shards.iter().find(hopeless).map(cause))
 }
