@@ -182,3 +182,44 @@ async fn a_cluster_restores_the_snapshot_that_its_instructions_lay_down() {
         ask("DELETE", &format!("{url}/{index}"), "");
     }
 }
+
+#[tokio::test]
+async fn a_cluster_restores_by_its_instructions_the_snapshot_that_it_kept() {
+    for name in ["LIFEBELT_OPENSEARCH", "LIFEBELT_OPENSEARCH2"] {
+        let variable = |of| service(&format!("{name}_{of}"));
+        let (Some(url), Some(folder)) = (variable("URL"), variable("REPOSITORIES")) else {
+            continue;
+        };
+        let index = format!("stock-kept-{}", std::process::id());
+        let settings = json!({
+            "settings": {"number_of_shards": 2, "number_of_replicas": 0},
+            "aliases": {format!("{index}-now"): {}},
+        });
+        ask("PUT", &format!("{url}/{index}"), &settings.to_string());
+        let document = format!("{url}/{index}/_doc/1?refresh=true");
+        ask("PUT", &document, r#"{"a":"found"}"#);
+        let (keys, work) = (Keys::new(), tempfile::tempdir().unwrap());
+        let repository = tempfile::tempdir_in(&folder).unwrap();
+        let location = repository.path().to_str().unwrap();
+        let source = OpenSearchSnapshot::kept(&url, &index)
+            .unwrap()
+            .register("fs", [("location", location)])
+            .unencrypted(true)
+            .indices([&index]);
+        let job = job("search", &keys, work.path()).source(source);
+        let found = Found::of(job, &keys, work.path()).await.set("TARGET", &url);
+        assert!(found.restored().is_err(), "the index is there");
+        ask("DELETE", &format!("{url}/{index}"), "");
+        found.restores();
+        let query = r#"{"query":{"match":{"a":"found"}}}"#;
+        let hits = ask("POST", &format!("{url}/{index}-now/_search"), query);
+        assert_eq!(hits["hits"]["total"]["value"], 1, "{hits}");
+        for path in [
+            &index,
+            &format!("_snapshot/{index}/*"),
+            &format!("_snapshot/{index}"),
+        ] {
+            ask("DELETE", &format!("{url}/{path}"), "");
+        }
+    }
+}

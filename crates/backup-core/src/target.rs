@@ -32,6 +32,13 @@ pub trait Target: Debug + Display + Send + Sync + 'static {
     /// may restore in one pass; for all others core verifies every part first.
     fn publishes_atomically(&self) -> bool;
 
+    /// Whether it brings back what the store kept itself, by the receipt in the
+    /// [manifest](PartReader::manifest). Core knows nothing of that data: the target has to look
+    /// whether it is there and whole before it touches anything.
+    fn takes_receipts(&self) -> bool {
+        false
+    }
+
     /// Brings the parts back. Every stream must be read to its end before the result is
     /// published: the hash is known only there, and a damaged part ends in `Err`.
     ///

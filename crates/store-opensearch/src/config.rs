@@ -11,7 +11,9 @@ use serde::de::IgnoredAny;
 use crate::names::{Patterns, Rename};
 use crate::options::{Aliases, Conflict, OpenSearch, OpenSearchCluster, Restoring};
 use crate::server::{Pieces, invalid};
-use crate::snapshot::{OpenSearchSnapshot, OpenSearchSnapshotTarget, Shared};
+use crate::snapshot::{
+    Kept, OpenSearchSnapshot, OpenSearchSnapshotTarget, Place, Register, Shared,
+};
 
 /// Configuration of a source.
 #[derive(Deserialize)]
@@ -96,6 +98,9 @@ pub(crate) struct SnapshotTable {
     pieces: Pieces,
     folder: Option<PathBuf>,
     mounted: Option<PathBuf>,
+    repository: Option<String>,
+    register: Option<Register>,
+    unencrypted: Option<bool>,
     #[serde(default)]
     indices: Patterns,
     #[serde(default)]
@@ -124,6 +129,12 @@ pub(crate) struct SnapshotTargetTable {
     /// The table of a source names a target too: the cluster that it reads.
     #[serde(rename = "allow_partial")]
     _allow_partial: Option<IgnoredAny>,
+    #[serde(rename = "repository")]
+    _repository: Option<IgnoredAny>,
+    #[serde(rename = "register")]
+    _register: Option<IgnoredAny>,
+    #[serde(rename = "unencrypted")]
+    _unencrypted: Option<IgnoredAny>,
     #[serde(flatten)]
     unknown: BTreeMap<String, IgnoredAny>,
 }
@@ -133,8 +144,30 @@ impl TryFrom<SnapshotTable> for OpenSearchSnapshot {
 
     fn try_from(table: SnapshotTable) -> Result<Self> {
         known(&table.unknown)?;
-        let shared = shared(table.folder, table.mounted)?;
-        let mut source = Self::of(table.pieces.server()?, shared);
+        let place = match (table.folder, table.repository) {
+            (folder, Some(_)) if folder.is_some() || table.mounted.is_some() => {
+                return Err(invalid(
+                    "`folder` and `repository`: a snapshot goes through the pipeline or stays in the cluster",
+                ));
+            }
+            (_, Some(repository)) => Place::Kept(Kept {
+                repository,
+                register: table.register,
+                unencrypted: table.unencrypted.unwrap_or(false),
+            }),
+            _ if table.register.is_some() || table.unencrypted.is_some() => {
+                return Err(invalid(
+                    "`register` and `unencrypted` say something of a `repository`",
+                ));
+            }
+            (Some(folder), None) => Place::Shared(Shared::new(folder, table.mounted)),
+            (None, None) => {
+                return Err(invalid(
+                    "no place: write a `folder` below `path.repo` of the nodes, which this host has too, or a `repository` of the cluster",
+                ));
+            }
+        };
+        let mut source = Self::of(table.pieces.server()?, place);
         source.indices = table.indices.checked()?;
         source.allow_partial = table.allow_partial;
         source.deadline = table.deadline.unwrap_or(source.deadline);
@@ -148,7 +181,9 @@ impl TryFrom<SnapshotTargetTable> for OpenSearchSnapshotTarget {
 
     fn try_from(table: SnapshotTargetTable) -> Result<Self> {
         known(&table.unknown)?;
-        let shared = shared(table.folder, table.mounted)?;
+        let shared = table
+            .folder
+            .map(|folder| Shared::new(folder, table.mounted));
         let mut target = Self::of(table.pieces.server()?, shared);
         target.restoring = Restoring {
             indices: table.indices.checked()?,
@@ -161,13 +196,6 @@ impl TryFrom<SnapshotTargetTable> for OpenSearchSnapshotTarget {
         target.timeout = table.timeout.unwrap_or(target.timeout);
         Ok(target)
     }
-}
-
-fn shared(folder: Option<PathBuf>, mounted: Option<PathBuf>) -> Result<Shared> {
-    let folder = folder.ok_or_else(|| {
-        invalid("no `folder`: write one below `path.repo` of the nodes, which this host has too")
-    })?;
-    Ok(Shared::new(folder, mounted))
 }
 
 fn known(unknown: &BTreeMap<String, IgnoredAny>) -> Result<()> {
@@ -227,21 +255,31 @@ mod tests {
         let built = built.mounted("/m").indices(["a"]).allow_partial(true);
         let built = built.deadline(Duration::from_secs(7200));
         assert_eq!(format!("{read:?}"), format!("{built:?}"));
+        let read: OpenSearchSnapshot = toml::from_str(
+            "url = 'http://h'\nrepository = 'r'\nregister = { type = 'fs', settings = { location = '/n' } }\nunencrypted = true",
+        )
+        .unwrap();
+        let built = OpenSearchSnapshot::kept("http://h", "r").unwrap();
+        let built = built.register("fs", [("location", "/n")]).unencrypted(true);
+        assert_eq!(format!("{read:?}"), format!("{built:?}"));
         let target: OpenSearchSnapshotTarget = toml::from_str(
             "url = 'http://h/'\nfolder = '/n'\nconflict = 'close'\nrename = 'a*'\nallow_partial = true",
         )
         .unwrap();
         assert_eq!(target.to_string(), "http://h");
         for bad in [
-            "url = 'http://h'",
-            "url = 'http://h'\nfolder = '/n'\nstate = ['a']",
+            "",
+            "folder = '/n'\nstate = ['a']",
+            "folder = '/n'\nrepository = 'r'",
+            "mounted = '/m'\nrepository = 'r'",
+            "folder = '/n'\nunencrypted = true",
+            "repository = 'r'\nregister = { type = 'fs', setting = {} }",
         ] {
-            assert!(toml::from_str::<OpenSearchSnapshot>(bad).is_err(), "{bad}");
-            assert!(
-                toml::from_str::<OpenSearchSnapshotTarget>(bad).is_err(),
-                "{bad}"
-            );
+            let bad = format!("url = 'http://h'\n{bad}");
+            assert!(toml::from_str::<OpenSearchSnapshot>(&bad).is_err(), "{bad}");
         }
+        let unknown = "url = 'http://h'\nstate = ['a']";
+        assert!(toml::from_str::<OpenSearchSnapshotTarget>(unknown).is_err());
     }
 
     #[test]

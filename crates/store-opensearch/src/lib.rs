@@ -31,9 +31,9 @@
 //!   and whoever writes meanwhile changes nothing in the backup. A shard's point is exact; two of
 //!   them are as far apart as the server takes to open both. What was read is counted against
 //!   them.
-//! - **Snapshots** of the server itself go through the pipeline as well: [`OpenSearchSnapshot`], for who
-//!   shares a folder with all nodes. They have what cannot be read as documents, and come back
-//!   without being indexed again.
+//! - **Snapshots** of the server itself, [`OpenSearchSnapshot`], have what cannot be read as documents,
+//!   and come back without being indexed again. They go through the pipeline, for who shares a folder
+//!   with all nodes; or they stay in a repository of the cluster, and the backup is a receipt.
 //! - **Not in it**: the server's own indices (their names begin with a dot) unless a pattern names
 //!   them, users and roles, cluster settings, versions of documents, how a data stream is divided
 //!   into indices. Indices that do not keep the `_source` of their documents cannot be read this
@@ -69,7 +69,7 @@ mod target;
 mod unfinished;
 
 pub use options::{Aliases, Conflict, OpenSearch, OpenSearchCluster};
-pub use snapshot::{OpenSearchSnapshot, OpenSearchSnapshotTarget, REPOSITORY};
+pub use snapshot::{OpenSearchSnapshot, OpenSearchSnapshotTarget, REPOSITORY, RESTORE};
 
 /// What kind of backup this crate writes and takes.
 const KIND: &str = "opensearch";

@@ -17,6 +17,7 @@ mod history;
 mod locks;
 mod parent;
 mod prune;
+mod receipts;
 mod restore;
 mod run;
 mod space;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::TryStreamExt;
 
+use super::receipts::Holders;
 use super::{Job, NamedSink, locks};
 use crate::catalog::{Catalog, Listed};
 use crate::chain::{Chain, Finding};
@@ -77,7 +78,7 @@ pub struct PruneReport {
 impl Job {
     /// What [`prune`](Self::prune) would do. Changes nothing.
     pub async fn plan_prune(&self, options: &PruneOptions) -> Result<Vec<PrunePlan>> {
-        let planned = self.plan_all(options).await?;
+        let (planned, _) = self.plan_all(options).await?;
         Ok(planned.into_iter().map(|(plan, _, _)| plan).collect())
     }
 
@@ -89,14 +90,15 @@ impl Job {
     /// overdue, a sink that shows less than it did. What is locked is kept and told.
     pub async fn prune(&self, options: &PruneOptions) -> Result<Vec<PruneReport>> {
         let _lock = self.lock_run()?;
-        let planned = self.plan_all(options).await?;
+        let (planned, mut holders) = self.plan_all(options).await?;
         for (plan, _, _) in &planned {
             let refused = |e: Error| e.context(format!("sink `{}`", plan.sink));
             plan.plan.deletable().map_err(refused)?;
         }
         let mut reports = Vec::new();
         for (plan, named, catalog) in planned {
-            reports.push(self.prune_sink(plan, named, &catalog, options).await?);
+            let pruned = self.prune_sink(plan, named, &catalog, options, &mut holders);
+            reports.push(pruned.await?);
         }
         Ok(reports)
     }
@@ -104,7 +106,7 @@ impl Job {
     async fn plan_all(
         &self,
         options: &PruneOptions,
-    ) -> Result<Vec<(PrunePlan, &NamedSink, Catalog)>> {
+    ) -> Result<(Vec<(PrunePlan, &NamedSink, Catalog)>, Holders)> {
         let only = options.sink.as_deref();
         if let Some(name) = only {
             self.sink(name)?;
@@ -113,11 +115,13 @@ impl Job {
         let remembered = self.remembered();
         let (catalogs, unreachable) = self.catalogs().await;
         let wanted = |name: &str| only.is_none_or(|only| only == name);
+        let unasked = unreachable.first().map(|(name, _)| name.clone());
         if let Some((sink, error)) = unreachable.into_iter().find(|(name, _)| wanted(name)) {
             return Err(error.context(format!(
                 "sink `{sink}` cannot be listed: nothing is deleted"
             )));
         }
+        let holders = Holders::of(catalogs.iter().map(|(_, c)| c), unasked);
         let findings = Chain::of(catalogs.iter().map(|(_, c)| c)).findings(remembered.as_ref());
         let rolled_back = findings
             .iter()
@@ -132,7 +136,7 @@ impl Job {
                 planned.push((plan, named, catalog));
             }
         }
-        Ok(planned)
+        Ok((planned, holders))
     }
 
     async fn plan_sink(
@@ -231,6 +235,7 @@ impl Job {
         named: &NamedSink,
         catalog: &Catalog,
         options: &PruneOptions,
+        holders: &mut Holders,
     ) -> Result<PruneReport> {
         let going: Vec<Id> = plan
             .plan
@@ -244,12 +249,13 @@ impl Job {
             kept: Vec::new(),
             swept: Swept::default(),
         };
-        let (going, unforgotten) = self.forget_receipts(going, catalog).await;
+        let (going, unforgotten) = self.forget_receipts(going, catalog, holders).await;
         report.kept.extend(unforgotten);
         self.record_prune(named, &going, catalog).await?;
         for id in going {
             match self.delete_backup(&named.sink, &id).await {
                 Ok(_) => {
+                    holders.lost(&id);
                     self.0.observer.event(&Event::Deleted {
                         sink: &named.name,
                         id: &id,
@@ -270,29 +276,19 @@ impl Job {
         Ok(report)
     }
 
-    /// Data that a store keeps for us goes first; a receipt whose data stays is kept.
+    /// Those of `going` that may go: a receipt whose data stays is kept.
     async fn forget_receipts(
         &self,
         going: Vec<Id>,
         catalog: &Catalog,
+        holders: &Holders,
     ) -> (Vec<Id>, Vec<(Id, Error)>) {
         let (mut gone, mut kept) = (Vec::new(), Vec::new());
         for id in going {
-            let receipt = catalog
-                .backups
-                .get(&id)
-                .and_then(|b| b.manifest.receipt.as_ref());
-            let Some(receipt) = receipt else {
-                gone.push(id);
-                continue;
-            };
-            let store = self.0.source.as_ref().and_then(|source| source.delegated());
-            let forgotten = match store {
-                Some(store) => store.forget(receipt).await,
-                None => Err(Error::new(
-                    ErrorKind::Invalid,
-                    "this job's source keeps no data itself",
-                )),
+            let listed = catalog.backups.get(&id);
+            let forgotten = match listed.and_then(|listed| listed.manifest.receipt.as_ref()) {
+                Some(receipt) => self.forget(&id, receipt, holders).await,
+                None => Ok(()),
             };
             match forgotten {
                 Ok(()) => gone.push(id),

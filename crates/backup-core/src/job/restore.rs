@@ -333,8 +333,10 @@ impl Job {
                 target.kind()
             ));
         }
-        if backup.manifest.receipt.is_some() {
-            return refused("this backup is a receipt: the store itself restores it".to_owned());
+        if backup.manifest.receipt.is_some() && !target.takes_receipts() {
+            return refused(format!(
+                "this backup is a receipt for what the store keeps itself, and `{name}` takes none"
+            ));
         }
         let named = request.overwrite.as_deref() == Some(&name);
         if let Some(other) = request.overwrite.as_deref().filter(|_| !named) {

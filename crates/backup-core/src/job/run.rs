@@ -202,7 +202,12 @@ impl Job {
             draft = self.gather(options, &observer) => draft?,
             () = cancel => return Err(Error::new(ErrorKind::Cancelled, "the run was cancelled")),
         };
+        let receipt = draft.manifest.receipt.clone();
         let report = self.commit(draft, &*observer).await;
+        if let (Err(_), Some(receipt)) = (&report, receipt) {
+            // Nobody else will know of what the store keeps.
+            self.forget_unheld(&receipt, &*observer).await;
+        }
         drop(lock);
         report
     }

@@ -65,7 +65,7 @@ impl Job {
     ///
     /// Without the key to decrypt, stored bytes are checked and plain ones are not:
     /// [`Level`] tells. What is wrong is in the result; `Err` means that it could not be looked
-    /// at.
+    /// at. Of a receipt, the store is asked whether it still has what it stands for.
     pub async fn verify(&self, id: &Id, sink: Option<&str>) -> Result<Vec<Verification>> {
         let sinks: Vec<&NamedSink> = match sink {
             Some(name) => vec![self.sink(name)?],
@@ -115,6 +115,12 @@ impl Job {
             verification.problems.push(Problem { key, error });
         }
         if let Some(listed) = &found.listed {
+            if let Some(receipt) = &listed.manifest.receipt
+                && let Some(error) = self.check_receipt(receipt).await?
+            {
+                let key = layout::object(self.name(), id, layout::MANIFEST)?;
+                verification.problems.push(Problem { key, error });
+            }
             let parts = &listed.manifest.parts;
             let can_decode = parts.iter().all(|part| self.can_decode(part));
             if can_decode {

@@ -1,4 +1,4 @@
-//! Whole indices by the server's own snapshots, taken through the pipeline.
+//! Whole indices by the server's own snapshots: through the pipeline, or by a receipt.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,11 @@ use crate::names::{Patterns, Rename};
 use crate::options::{Aliases, Conflict, Restoring, connection, restoring};
 use crate::server::Server;
 
+pub(crate) use kept::{Kept, Register};
+
 mod archive;
+mod kept;
+mod named;
 mod repository;
 mod source;
 mod state;
@@ -24,18 +28,33 @@ const KIND: &str = "opensearch-snapshot";
 
 /// The part with the files of a repository that holds one snapshot.
 pub const REPOSITORY: &str = "repository.tar";
+/// The part with the request that has a snapshot restored which the cluster keeps.
+pub const RESTORE: &str = "restore.requests";
 
-/// A cluster to back up by its own snapshots, through a folder that its nodes and this host share.
+/// A cluster to back up by its own snapshots.
 ///
 /// For indices that do not keep the `_source` of their documents, and where a restore must not
-/// index everything again. The nodes write into a new folder below one of their `path.repo`, and
-/// what they wrote goes through the pipeline: encrypted, to every sink. Then it is deleted. No
-/// repository or snapshot of anybody else is touched.
+/// index everything again. No repository or snapshot of anybody else is touched.
+///
+/// - Through a folder that the nodes and this host share ([`new`](Self::new)): the nodes write into a
+///   new folder below one of their `path.repo`, and what they wrote goes through the pipeline:
+///   encrypted, to every sink. Then it is deleted.
+/// - In a repository of the cluster ([`kept`](Self::kept)): only what changed is written, and stays
+///   there. The backup is a receipt and counts as no copy: who can delete in that repository can
+///   delete the data. `verify` asks the cluster for it, and retention has the cluster delete it.
+///
+/// ```
+/// # let source: store_opensearch::OpenSearchSnapshot = toml::from_str(r#"
+/// url = "https://backup@search.internal:9200"
+/// repository = "backups"
+/// register = { type = "s3", settings = { bucket = "search", server_side_encryption_type = "aws:kms" } }
+/// # "#).unwrap();
+/// ```
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "SnapshotTable")]
 pub struct OpenSearchSnapshot {
     pub(crate) server: Server,
-    pub(crate) shared: Shared,
+    pub(crate) place: Place,
     pub(crate) indices: Patterns,
     pub(crate) allow_partial: bool,
     pub(crate) deadline: Span,
@@ -51,10 +70,17 @@ pub struct OpenSearchSnapshot {
 #[serde(try_from = "SnapshotTargetTable")]
 pub struct OpenSearchSnapshotTarget {
     pub(crate) server: Server,
-    pub(crate) shared: Shared,
+    pub(crate) shared: Option<Shared>,
     pub(crate) restoring: Restoring,
     pub(crate) deadline: Span,
     pub(crate) timeout: Span,
+}
+
+/// Where snapshots go.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Shared(Shared),
+    Kept(Kept),
 }
 
 /// A folder that the nodes and this host share.
@@ -72,33 +98,14 @@ impl Shared {
         let mounted = mounted.unwrap_or_else(|| folder.clone());
         Self { folder, mounted }
     }
-
-    /// A folder in it: as the nodes have it, and as we do.
-    fn place(&self, name: &str) -> (PathBuf, PathBuf) {
-        (self.folder.join(name), self.mounted.join(name))
-    }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(12 * 3600);
 
-/// What the two that share a folder with the nodes have in common.
-macro_rules! shared {
+/// What the source and the target have in common.
+macro_rules! limits {
     () => {
-        /// A cluster by its URL, and the folder below `path.repo` of every node, as the nodes have
-        /// it.
-        pub fn new(url: impl AsRef<str>, folder: impl Into<PathBuf>) -> Result<Self> {
-            let server = Server::of_url(url.as_ref())?;
-            Ok(Self::of(server, Shared::new(folder, None)))
-        }
-
-        /// Where this host has the folder, if elsewhere than the nodes.
-        #[must_use]
-        pub fn mounted(mut self, folder: impl AsRef<Path>) -> Self {
-            folder.as_ref().clone_into(&mut self.shared.mounted);
-            self
-        }
-
         /// How long the cluster may take for all of it. Twelve hours by default.
         #[must_use]
         pub fn deadline(mut self, limit: Duration) -> Self {
@@ -109,13 +116,71 @@ macro_rules! shared {
 }
 
 impl OpenSearchSnapshot {
-    shared!();
+    limits!();
     connection!();
 
-    pub(crate) fn of(server: Server, shared: Shared) -> Self {
+    /// A cluster by its URL, and the folder below `path.repo` of every node, as the nodes have it.
+    pub fn new(url: impl AsRef<str>, folder: impl Into<PathBuf>) -> Result<Self> {
+        let server = Server::of_url(url.as_ref())?;
+        Ok(Self::of(server, Place::Shared(Shared::new(folder, None))))
+    }
+
+    /// A cluster by its URL, and a repository that it has. What that keeps must be encrypted by the
+    /// place where it lies ([`unencrypted`](Self::unencrypted)).
+    pub fn kept(url: impl AsRef<str>, repository: impl Into<String>) -> Result<Self> {
+        let kept = Kept {
+            repository: repository.into(),
+            register: None,
+            unencrypted: false,
+        };
+        Ok(Self::of(Server::of_url(url.as_ref())?, Place::Kept(kept)))
+    }
+
+    /// Where this host has the folder, if elsewhere than the nodes.
+    #[must_use]
+    pub fn mounted(mut self, folder: impl AsRef<Path>) -> Self {
+        if let Place::Shared(shared) = &mut self.place {
+            folder.as_ref().clone_into(&mut shared.mounted);
+        }
+        self
+    }
+
+    /// What the repository has to be: a type and its settings, as `PUT /_snapshot/REPOSITORY` takes
+    /// them. Registered where the cluster has none of the name; refused where it has another.
+    #[must_use]
+    pub fn register<K, V>(
+        mut self,
+        kind: impl Into<String>,
+        settings: impl IntoIterator<Item = (K, V)>,
+    ) -> Self
+    where
+        K: Into<String>,
+        V: Into<serde_json::Value>,
+    {
+        if let Place::Kept(kept) = &mut self.place {
+            let settings = settings.into_iter().map(|(k, v)| (k.into(), v.into()));
+            kept.register = Some(Register {
+                kind: kind.into(),
+                settings: settings.collect(),
+            });
+        }
+        self
+    }
+
+    /// Takes a repository that does not say that what it keeps is encrypted: any but one of type `s3`
+    /// whose `server_side_encryption_type` is `AES256` or `aws:kms`.
+    #[must_use]
+    pub fn unencrypted(mut self, allow: bool) -> Self {
+        if let Place::Kept(kept) = &mut self.place {
+            kept.unencrypted = allow;
+        }
+        self
+    }
+
+    pub(crate) fn of(server: Server, place: Place) -> Self {
         Self {
             server,
-            shared,
+            place,
             indices: Patterns::default(),
             allow_partial: false,
             deadline: DEADLINE.into(),
@@ -141,11 +206,31 @@ impl OpenSearchSnapshot {
 }
 
 impl OpenSearchSnapshotTarget {
-    shared!();
+    limits!();
     connection!();
     restoring!();
 
-    pub(crate) fn of(server: Server, shared: Shared) -> Self {
+    /// A cluster by its URL, and the folder below `path.repo` of every node, as the nodes have it.
+    pub fn new(url: impl AsRef<str>, folder: impl Into<PathBuf>) -> Result<Self> {
+        let server = Server::of_url(url.as_ref())?;
+        Ok(Self::of(server, Some(Shared::new(folder, None))))
+    }
+
+    /// A cluster by its URL, for snapshots that it kept itself.
+    pub fn kept(url: impl AsRef<str>) -> Result<Self> {
+        Ok(Self::of(Server::of_url(url.as_ref())?, None))
+    }
+
+    /// Where this host has the folder, if elsewhere than the nodes.
+    #[must_use]
+    pub fn mounted(mut self, folder: impl AsRef<Path>) -> Self {
+        if let Some(shared) = &mut self.shared {
+            folder.as_ref().clone_into(&mut shared.mounted);
+        }
+        self
+    }
+
+    pub(crate) fn of(server: Server, shared: Option<Shared>) -> Self {
         Self {
             server,
             shared,

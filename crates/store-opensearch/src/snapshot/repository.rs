@@ -3,20 +3,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backup_core::{Error, ErrorKind, Result};
 use reqwest::Method;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::state::Snapshot;
+use super::named::{Named, delete};
 use crate::client::{Call, Client};
 
-/// The only snapshot in it.
-pub(crate) const NAME: &str = "snapshot";
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const NAME: &str = "snapshot";
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A repository of type `fs`. It is taken from the cluster and its files are deleted at the end,
 /// and when this is dropped.
@@ -25,13 +22,7 @@ pub(crate) struct Repository {
     client: Arc<Client>,
     name: String,
     files: PathBuf,
-    /// The cluster has to delete a snapshot, or stop it.
-    snapshot: bool,
-}
-
-#[derive(Deserialize)]
-struct Found {
-    snapshots: Vec<Snapshot>,
+    has_snapshot: bool,
 }
 
 impl Repository {
@@ -41,7 +32,7 @@ impl Repository {
             client: Arc::clone(client),
             name: name.to_owned(),
             files,
-            snapshot: false,
+            has_snapshot: false,
         }
     }
 
@@ -63,66 +54,30 @@ impl Repository {
         })
     }
 
-    /// Makes the snapshot, and waits until the server says how it ended.
-    pub(crate) async fn make(&mut self, body: &Value, limit: Duration) -> Result<Snapshot> {
-        self.snapshot = true;
-        let path = format!("/_snapshot/{}/{NAME}?wait_for_completion=false", self.name);
-        self.client
-            .send(&Call::new(Method::PUT, path).json(body).once())
-            .await?;
-        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
-        loop {
-            let snapshot = self.look().await?;
-            if !snapshot.is_running() {
-                return Ok(snapshot);
-            }
-            if begun.elapsed() > limit {
-                return Err(Error::new(
-                    ErrorKind::Unavailable,
-                    format!(
-                        "the snapshot was not done after {} seconds, and was stopped",
-                        limit.as_secs()
-                    ),
-                ));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-        }
+    /// The only snapshot in it.
+    pub(crate) fn snapshot(&self) -> Named {
+        Named::new(&self.client, &self.name, NAME)
     }
 
-    /// What the server says of the snapshot.
-    pub(crate) async fn look(&self) -> Result<Snapshot> {
-        let call = Call::get(format!("/_snapshot/{}/{NAME}", self.name));
-        let found: Found = self.client.ask(&call).await?;
-        found.snapshots.into_iter().next().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Source,
-                "the server does not know the snapshot that it made",
-            )
-        })
-    }
-
-    /// Asks to bring it back.
-    pub(crate) async fn restore(&self, body: &Value) -> Result<()> {
-        let path = format!(
-            "/_snapshot/{}/{NAME}/_restore?wait_for_completion=false",
-            self.name
-        );
-        self.client
-            .send(&Call::new(Method::POST, path).json(body).once())
-            .await
-            .map(drop)
+    /// The same, before it is made: from now on the cluster has to delete one, or stop it.
+    pub(crate) fn making(&mut self) -> Named {
+        self.has_snapshot = true;
+        self.snapshot()
     }
 
     pub(crate) async fn remove(mut self) -> Result<()> {
-        let (files, snapshot) = (std::mem::take(&mut self.files), self.snapshot);
+        let (files, snapshot) = (std::mem::take(&mut self.files), self.has_snapshot);
         remove(&self.client, &self.name, snapshot, files).await
     }
 }
 
 impl Drop for Repository {
     fn drop(&mut self) {
-        let (client, name, snapshot) = (Arc::clone(&self.client), self.name.clone(), self.snapshot);
+        let (client, name, snapshot) = (
+            Arc::clone(&self.client),
+            self.name.clone(),
+            self.has_snapshot,
+        );
         let files = std::mem::take(&mut self.files);
         if files.as_os_str().is_empty() {
             return;
@@ -139,27 +94,12 @@ impl Drop for Repository {
 }
 
 /// The first failure counts, and ends nothing.
-async fn remove(client: &Client, name: &str, snapshot: bool, files: PathBuf) -> Result<()> {
-    let delete = async |path: String| {
-        let call = Call::new(Method::DELETE, path);
-        let mut tries = 300;
-        loop {
-            match client.send(&call).await {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                // For a moment after all shards are there, the restore is not over for the server.
-                Err(error) if tries > 0 && error.to_string().contains("currently used") => {
-                    tries -= 1
-                }
-                answer => return answer.map(drop),
-            }
-            tokio::time::sleep(FIRST_PAUSE).await;
-        }
-    };
+async fn remove(client: &Arc<Client>, name: &str, snapshot: bool, files: PathBuf) -> Result<()> {
     let mut outcome = Ok(());
     if snapshot {
-        outcome = delete(format!("/_snapshot/{name}/{NAME}")).await;
+        outcome = Named::new(client, name, NAME).delete().await;
     }
-    outcome = outcome.and(delete(format!("/_snapshot/{name}")).await);
+    outcome = outcome.and(delete(client, &format!("/_snapshot/{name}")).await);
     let removed = tokio::task::spawn_blocking(move || match clear(&files) {
         Err(error) => {
             let what = format!("delete folder {}: do it as a user who may", files.display());
@@ -181,7 +121,7 @@ fn clear(folder: &Path) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if tries == 0 => return Err(error),
             // Also when it went well: somebody may make it again.
-            Err(_) => std::thread::sleep(FIRST_PAUSE),
+            Err(_) => std::thread::sleep(PAUSE),
             Ok(()) => {}
         }
         tries -= 1;

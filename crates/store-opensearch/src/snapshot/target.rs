@@ -9,6 +9,8 @@ use backup_core::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::kept::Receipt;
+use super::named::Named;
 use super::repository::Repository;
 use super::{KIND, OpenSearchSnapshotTarget, REPOSITORY, archive};
 use crate::FINISH;
@@ -17,6 +19,7 @@ use crate::names::encode;
 use crate::options::{Conflict, Restoring};
 use crate::requests::What;
 use crate::schema::Names;
+use crate::server::invalid;
 use crate::target::finish;
 use crate::unfinished::{Unfinished, remove};
 
@@ -41,17 +44,22 @@ impl Target for OpenSearchSnapshotTarget {
         false
     }
 
-    /// Lays the repository down in the shared folder, makes it known to the cluster to be read only,
-    /// has what is wanted of it restored without aliases and without the state of the cluster,
-    /// waits until every primary shard is there, and last sets the aliases, all in one step.
+    fn takes_receipts(&self) -> bool {
+        true
+    }
+
+    /// Finds the snapshot by its receipt, or lays its repository down in the shared folder and makes
+    /// that known to the cluster, to be read only. Has what is wanted of it restored without aliases
+    /// and without the state of the cluster, waits until every primary shard is there, and last sets
+    /// the aliases, all in one step.
     ///
     /// Refused before anything is touched: a name that is taken, unless the caller agreed to
-    /// replace and [`Conflict`] allows it.
+    /// replace and [`Conflict`] allows it; a receipt for a snapshot that is gone, or not whole.
     ///
     /// Options: `indices`, `rename`, `conflict`, `aliases`, as the setters of the same names.
     ///
-    /// On an error, and when dropped, indices that it made are deleted again. The repository is
-    /// taken away in any case.
+    /// On an error, and when dropped, indices that it made are deleted again. A repository that it
+    /// laid down is taken away in any case.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
         let how = self.restoring.with(options, KIND)?;
         let client = Arc::new(Client::new(&self.server, Duration::from(self.timeout))?);
@@ -59,16 +67,13 @@ impl Target for OpenSearchSnapshotTarget {
         let ours: BTreeSet<String> = wanted.iter().map(|(_, name)| how.renamed(name)).collect();
         let taken = how.taken(&Names::of(&client).await?, &ours, options.replace)?;
 
-        // The folder of one that was given up may be there for a moment more.
-        let random = getrandom::u32().unwrap_or_default();
-        let name = format!("lifebelt-restore-{}-{random:08x}", parts.manifest().id).to_lowercase();
-        let (location, files) = self.shared.place(&name);
-        let repository = Repository::of(&client, &name, files.clone());
-        unpack(parts, files).await?;
-        parts.require_complete([REPOSITORY])?;
-        repository.register(&location, true).await?;
-        let snapshot = repository.look().await?;
-        snapshot.require_whole(&[], true)?;
+        let (snapshot, repository) = match &parts.manifest().receipt {
+            Some(receipt) => (Receipt::read(receipt)?.require(&client).await?, None),
+            None => {
+                let (snapshot, repository) = self.lay_down(parts, &client).await?;
+                (snapshot, Some(repository))
+            }
+        };
 
         let mut unfinished = Unfinished::new(&client);
         let work = async {
@@ -82,7 +87,7 @@ impl Target for OpenSearchSnapshotTarget {
                     _ => remove(&client, what, &name).await?,
                 }
             }
-            let asked = repository.restore(&asked(&wanted, &how)).await;
+            let asked = snapshot.restore(&asked(&wanted, &how)).await;
             // It said yes, or nothing. What was closed stays, with what it had or has now.
             if asked
                 .as_ref()
@@ -104,7 +109,10 @@ impl Target for OpenSearchSnapshotTarget {
             Ok(()) => unfinished.keep(),
             Err(error) => return Err(unfinished.give_up(error).await),
         }
-        repository.remove().await
+        match repository {
+            Some(repository) => repository.remove().await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -182,6 +190,30 @@ async fn close(client: &Client, name: &str) -> Result<()> {
 }
 
 impl OpenSearchSnapshotTarget {
+    /// The repository of the backup, as one that the cluster reads.
+    async fn lay_down(
+        &self,
+        parts: &PartReader,
+        client: &Arc<Client>,
+    ) -> Result<(Named, Repository)> {
+        let shared = self.shared.as_ref().ok_or_else(|| {
+            invalid("the files of a repository need a `folder` below `path.repo` of the nodes, which this host has too")
+        })?;
+        // The folder of one that was given up may be there for a moment more.
+        let random = getrandom::u32().unwrap_or_default();
+        let name = format!("lifebelt-restore-{}-{random:08x}", parts.manifest().id).to_lowercase();
+        let files = shared.mounted.join(&name);
+        let repository = Repository::of(client, &name, files.clone());
+        unpack(parts, files).await?;
+        parts.require_complete([REPOSITORY])?;
+        repository
+            .register(&shared.folder.join(&name), true)
+            .await?;
+        let snapshot = repository.snapshot();
+        snapshot.look().await?.require_whole(&[], true)?;
+        Ok((snapshot, repository))
+    }
+
     /// Until every primary shard is there. One that cannot be restored leaves its index red.
     async fn wait(&self, client: &Client, names: &BTreeSet<String>) -> Result<()> {
         let (begun, limit) = (Instant::now(), Duration::from(self.deadline));
