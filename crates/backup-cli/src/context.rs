@@ -109,8 +109,16 @@ impl Context<'_> {
             .production(production)
             .incremental(config.incremental)
             .observer(Progress::new(self.bar.clone()));
-        if purpose == Purpose::Write {
-            job = job.source(self.registry.make_source(&config.source)?);
+        let source = || self.registry.make_source(&config.source);
+        match purpose {
+            Purpose::Write => job = job.source(source()?),
+            // A store is asked for what it keeps itself, where this host has what that takes.
+            Purpose::Verify => {
+                if let Ok(source) = source() {
+                    job = job.source(source);
+                }
+            }
+            Purpose::Read => {}
         }
         for sink in &config.sinks {
             let options = &self.loaded.config.sinks[sink];

@@ -25,6 +25,78 @@ fn ask(method: &str, url: &str, body: &str) -> String {
     String::from_utf8(said.stdout).unwrap()
 }
 
+/// The cluster keeps the data, and this host a receipt: `verify` asks for it, and `prune` gives it up.
+#[test]
+fn a_snapshot_that_the_cluster_keeps_is_verified_restored_and_given_up() {
+    let (Some(url), Some(folder)) = (
+        service("LIFEBELT_OPENSEARCH_URL"),
+        service("LIFEBELT_OPENSEARCH_REPOSITORIES"),
+    ) else {
+        return;
+    };
+    let index = format!("cli-kept-{}", std::process::id());
+    let put = |greeting: &str| {
+        let at = format!("{url}/{index}/_doc/1?refresh=true");
+        ask("PUT", &at, &format!(r#"{{"greeting":"{greeting}"}}"#));
+    };
+    let place = Place::empty();
+    place.write(
+        "lifebelt.toml",
+        &format!(
+            "{}[sinks.local]\ntype = \"fs\"\npath = \"local\"\n\
+             [jobs.search]\nsinks = [\"local\"]\nretention = {{ last = 1 }}\n\
+             source = {{ type = \"opensearch-snapshot\", url = \"{url}\", repository = \"{index}\", \
+             register = {{ type = \"fs\", settings = {{ location = \"{folder}/{index}\" }} }}, \
+             unencrypted = true, indices = [\"{index}\"] }}\n\
+             [targets.back]\ntype = \"opensearch-snapshot\"\nurl = \"{url}\"\nindices = [\"{index}\"]\n",
+            place.keys()
+        ),
+    );
+    let ids: Vec<String> = ["first", "second"]
+        .into_iter()
+        .map(|greeting| {
+            put(greeting);
+            let run = place.run(&["run", "search", "--json"]).ends(0).json();
+            run["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let snapshots = || ask("GET", &format!("{url}/_snapshot/{index}/_all"), "");
+    let names: Vec<String> = ids
+        .iter()
+        .map(|id| format!("lifebelt-{}", id.to_lowercase()))
+        .collect();
+    assert!(names.iter().all(|name| snapshots().contains(name)));
+    place.run(&["verify", "search"]).ends(0);
+
+    ask("DELETE", &format!("{url}/{index}"), "");
+    place
+        .run(&[
+            "restore",
+            &ids[0],
+            "--to",
+            "back",
+            "--force",
+            "--overwrite",
+            &url,
+        ])
+        .ends(0);
+    let found = ask("GET", &format!("{url}/{index}/_search"), "{}");
+    assert!(found.contains("first"), "{found}");
+
+    place.run(&["prune", "search", "--apply"]).ends(0);
+    assert!(!snapshots().contains(&names[0]) && snapshots().contains(&names[1]));
+    ask(
+        "DELETE",
+        &format!("{url}/_snapshot/{index}/{}", names[1]),
+        "",
+    );
+    let lost = place.run(&["verify", "search"]).ends(5);
+    assert!(lost.out.contains("worth nothing"), "{lost:?}");
+    for path in [format!("_snapshot/{index}"), index.clone()] {
+        ask("DELETE", &format!("{url}/{path}"), "");
+    }
+}
+
 #[test]
 fn a_cluster_is_backed_up_and_comes_back_into_another_and_beside_itself() {
     let (Some(from), Some(to)) = (

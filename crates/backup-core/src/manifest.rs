@@ -181,6 +181,13 @@ impl Manifest {
         self.parts.iter().map(|part| part.plain.len).sum()
     }
 
+    /// Bytes before the first stage of the parts that are its own and of no ancestor.
+    pub(crate) fn own_plain_bytes(&self) -> u64 {
+        let own = |part: &&PartRecord| part.objects.first().is_some_and(|it| self.owns(it));
+        let own = self.parts.iter().filter(own);
+        own.map(|part| part.plain.len).sum()
+    }
+
     /// Bytes in a sink that are its own: those that it shares with its ancestors are theirs.
     pub fn stored_bytes(&self) -> u64 {
         self.own_objects().map(|object| object.measure.len).sum()
@@ -188,11 +195,14 @@ impl Manifest {
 
     /// The objects of its parts that lie under its own id.
     pub(crate) fn own_objects(&self) -> impl Iterator<Item = &ObjectRecord> {
-        let own = format!("{}/{}/", self.job, self.id);
-        self.parts
-            .iter()
-            .flat_map(|part| &part.objects)
-            .filter(move |object| object.key.as_str().starts_with(&own))
+        let objects = self.parts.iter().flat_map(|part| &part.objects);
+        objects.filter(|object| self.owns(object))
+    }
+
+    fn owns(&self, object: &ObjectRecord) -> bool {
+        let rest = object.key.as_str().strip_prefix(&self.job);
+        let rest = rest.and_then(|rest| rest.strip_prefix('/')?.strip_prefix(self.id.as_str()));
+        rest.is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// One part by name.

@@ -86,6 +86,7 @@ impl Fixture {
     async fn run(&self, line: &str) -> Arc<Manifest> {
         self.journal.push(line);
         let report = self.job().run(RunOptions::default()).await.unwrap();
+        assert_eq!(report.plain_bytes, report.stored_bytes);
         let found = self.job().find(report.id.as_str()).await.unwrap();
         Arc::clone(&found.manifest)
     }

@@ -46,10 +46,10 @@ impl Mark {
         (mark.backup == parent.id).then_some(mark)
     }
 
-    /// For the backup after this one.
-    pub(crate) fn leave(request: &Request, cluster: u64, last: &Last) -> Result<()> {
+    /// For the backup after this one, which is a full one if that fails.
+    pub(crate) fn leave(request: &Request, cluster: u64, last: &Last) {
         let Some(folder) = &request.state_dir else {
-            return Ok(());
+            return;
         };
         let mark = Self {
             backup: request.id.clone(),
@@ -58,8 +58,11 @@ impl Mark {
             change: hex(last.hash.clone()),
         };
         let path = file(folder);
-        fs::write(&path, serde_json::to_vec(&mark).map_err(unwritten)?)
-            .map_err(|e| Error::io(format!("write {}", path.display()), e))
+        let written = serde_json::to_vec(&mark).map_err(Into::into);
+        if let Err(error) = written.and_then(|mark| fs::write(&path, mark)) {
+            let path = path.display();
+            tracing::warn!("write {path}: {error}; the next backup is a full one");
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Etcd {
                     snapshot::told(tell)?
                 }
             };
-            Mark::leave(request, header.cluster_id, &last)?;
+            Mark::leave(request, header.cluster_id, &last);
             return Ok(facts
                 .with("revision", agreed)
                 .with("changes", agreed - mark.revision));
@@ -130,8 +130,10 @@ impl Etcd {
         let (client, facts) = self.take_snapshot(client, agreed, facts, out).await?;
         if request.state_dir.is_some() {
             let revision = facts.get("revision").and_then(Value::as_i64).unwrap_or(0);
-            if let Some(last) = changes::last(client, revision).await? {
-                Mark::leave(request, header.cluster_id, &last)?;
+            match changes::last(client, revision).await {
+                Ok(Some(last)) => Mark::leave(request, header.cluster_id, &last),
+                Ok(None) => {}
+                Err(error) => tracing::warn!("{}; the next backup is a full one", error.chain()),
             }
         }
         Ok(facts)

@@ -364,7 +364,7 @@ impl Job {
                 })
                 .collect(),
             min_copies: self.0.min_copies,
-            plain_bytes: draft.manifest.plain_bytes(),
+            plain_bytes: draft.manifest.own_plain_bytes(),
             stored_bytes: draft.manifest.stored_bytes(),
             elapsed: draft.clock.elapsed(),
         })
