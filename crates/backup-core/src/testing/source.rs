@@ -1,9 +1,10 @@
 //! What every [`Source`] must do, one public function for each case.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -11,8 +12,8 @@ use futures::TryStreamExt;
 use super::eventually;
 use super::faults::{Call, Fault, FaultySink};
 use crate::{
-    ErrorKind, Event, Job, Key, MemorySink, Object, Observer, Pipeline, RunOptions, Sink, Source,
-    Status,
+    ErrorKind, Event, Id, Job, Key, MemorySink, Object, Observer, Pipeline, RunOptions, Sink,
+    Source, Status,
 };
 
 /// A store to be backed up: a server, a folder, a fake. One for each case.
@@ -130,7 +131,7 @@ pub async fn a_backup_can_be_repeated(fixture: &dyn SourceFixture) {
     for round in ["first", "second"] {
         let backup = job.find(round).await.expect("find the backup");
         let parts = backup.manifest.parts.iter().map(|part| part.name.clone());
-        names.push(parts.collect::<std::collections::BTreeSet<_>>());
+        names.push(parts.collect::<BTreeSet<_>>());
     }
     assert_eq!(
         names[0], names[1],
@@ -138,24 +139,35 @@ pub async fn a_backup_can_be_repeated(fixture: &dyn SourceFixture) {
     );
 }
 
-/// Every step of [`Source::restore_steps`] reads a part that a backup has, with a command.
+/// Every step of [`Source::restore_steps`] reads a part that a backup has, or the one that builds on it,
+/// with a command.
 pub async fn restore_steps_name_the_parts(fixture: &dyn SourceFixture) {
-    fixture.seed().await;
     let source = fixture.source();
-    let job = job(Arc::clone(&source), MemorySink::new());
-    let report = job.run(RunOptions::default()).await.expect("back up");
-    let backup = job.find(report.id.as_str()).await.expect("find the backup");
+    let id = Id::new(SystemTime::now()).expect("an id");
+    let state = std::env::temp_dir().join(format!("lifebelt-kit-{id}"));
+    let job = Job::builder("kit")
+        .source(Arc::clone(&source))
+        .sink("sink", MemorySink::new())
+        .pipeline(Pipeline::unencrypted())
+        .incremental(source.incremental())
+        .state_dir(&state)
+        .build()
+        .expect("the kit's job is valid");
+    let mut parts = BTreeSet::new();
+    for _ in 0..if source.incremental() { 2 } else { 1 } {
+        fixture.seed().await;
+        let report = job.run(RunOptions::default()).await.expect("back up");
+        let backup = job.find(report.id.as_str()).await.expect("find the backup");
+        parts.extend(backup.manifest.parts.iter().map(|part| part.name.clone()));
+    }
+    std::fs::remove_dir_all(&state).expect("remove the state");
     let steps = source.restore_steps();
     assert!(
         !steps.is_empty(),
         "no word on how its parts come back with stock tools"
     );
     for step in steps {
-        let known = backup
-            .manifest
-            .parts
-            .iter()
-            .any(|part| step.fits(&part.name));
+        let known = parts.iter().any(|part| step.fits(part));
         assert!(known, "a step for `{}`, which is no part", step.part);
         assert!(
             !step.what.is_empty() && !step.command.program().is_empty(),
