@@ -119,9 +119,28 @@ fn answer(cli: Cli, registry: &Registry) -> Result<Answer> {
             () = stop.asked() => Err(Error::new(ErrorKind::Cancelled, "stopped by a signal")),
         }
     });
+    if result.is_err() {
+        runtime.block_on(settle());
+    }
     context.bar.finish_and_clear();
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    runtime.shutdown_timeout(GRACE);
     result
+}
+
+/// How long what was given up may take to undo what it began.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Waits for tasks that still go on: a half-made database is dropped, a server that was made a replica
+/// becomes a master again. The end of the runtime would cut them off.
+async fn settle() {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let settled = async {
+        while metrics.num_alive_tasks() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Who is not done by then has said so or cannot.
+    let _ = tokio::time::timeout(GRACE, settled).await;
 }
 
 async fn dispatch(context: &Context<'_>, verb: &Verb) -> Result<Answer> {

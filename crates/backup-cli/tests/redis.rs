@@ -6,9 +6,10 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 
 use backup_core::testing::service;
-use common::Place;
+use common::{Place, wait_until};
 
 /// A server that `scripts/services` runs: where it is, and its password.
 struct Server {
@@ -95,8 +96,35 @@ fn a_server_is_backed_up_and_comes_back_into_another_and_into_a_file() {
     restore("out.rdb", "", &[]).ends(0);
     let bytes = std::fs::read(place.path("out.rdb")).unwrap();
     assert!(bytes.starts_with(b"REDIS0010"));
+
+    stopped_restores_leave_a_master(&place, &from, &to);
     from.ask("FLUSHALL");
     to.ask("FLUSHALL");
+}
+
+/// A restore makes a server a replica for as long as it takes, and not for longer.
+fn stopped_restores_leave_a_master(place: &Place, from: &Server, to: &Server) {
+    // Numbers that no codec makes small: the way back takes a while.
+    let numbers = "for k = 1, 20 do local t = {} \
+                   for i = 1, 100000 do t[i] = string.format('%09d', math.random(999999999)) end \
+                   redis.call('SET', KEYS[1] .. k, table.concat(t)) end";
+    let filled = from.ask(&format!("EVAL \"{numbers}\" 1 big"));
+    assert!(!filled.contains("-ERR"), "{filled}");
+    place.run(&["run", "cache"]).ends(0);
+    to.ask("FLUSHALL");
+    let is = |role: &str| to.ask("INFO replication").contains(role);
+    let mut command = place.command(&["restore", "cache", "--to"]);
+    let mut restore = command
+        .arg(format!("redis://{}", to.place))
+        .env("REDISCLI_AUTH", &to.password)
+        .spawn()
+        .unwrap();
+    wait_until("the server is a replica", || is("role:slave"));
+    let id = restore.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(restore.wait().unwrap().code(), Some(2));
+    wait_until("the server is a master again", || is("role:master"));
 }
 
 /// What must not show: an empty password cannot.

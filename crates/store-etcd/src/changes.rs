@@ -243,8 +243,12 @@ impl Changes {
             let mut text = Vec::new();
             while text.len() < PIECE {
                 let next = changes.watch.next().await.map_err(|e| {
+                    let kind = match e.kind() {
+                        ErrorKind::NotFound => ErrorKind::Source,
+                        kind => kind,
+                    };
                     let message = "read the changes since the last backup; the next is a full one";
-                    Error::new(ErrorKind::Source, message).with_source(e)
+                    Error::new(kind, message).with_source(e)
                 })?;
                 match next {
                     Some(event) => changes.write(&event, &mut text)?,

@@ -262,6 +262,29 @@ async fn with_auth_root_gets_a_snapshot_and_nobody_else() {
     }
 }
 
+/// What a login gives ends after five minutes by default, here after one second.
+#[tokio::test]
+async fn a_backup_that_takes_longer_than_its_login_logs_in_again() {
+    let Some(it) = Kind::Etcd.at_hand() else {
+        return;
+    };
+    let server = it.start(&["--auth-token-ttl=1", "--log-level=debug"]);
+    server.fill(4);
+    with_auth(&server);
+    let job = Job::builder("job")
+        .source(server.source().user("root", PASSWORD))
+        .sink("memory", MemorySink::new())
+        .pipeline(Pipeline::unencrypted().rate_limit(1 << 20))
+        .build()
+        .unwrap();
+    let ended = || server.log().matches("deleted a simple token").count();
+    let before = ended();
+    let id = job.run(RunOptions::default()).await.unwrap().id;
+    assert!(ended() > before, "no login ended meanwhile");
+    let facts = job.find(id.as_str()).await.unwrap().manifest.facts.clone();
+    assert_eq!(facts.get("compared"), Some(&json!(true)), "{facts:?}");
+}
+
 #[tokio::test]
 async fn with_tls_both_sides_show_who_they_are() {
     let Some(it) = Kind::Etcd.at_hand() else {

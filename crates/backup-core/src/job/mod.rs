@@ -290,8 +290,8 @@ impl JobBuilder {
 
     /// Its backups build on earlier ones where they can: with a [`state_dir`](Self::state_dir), a
     /// source that knows how, and no [`lock`](Self::lock), which would end before that of what builds
-    /// on it. After 30 in a row comes a full one. Possible parents are kept while a run may need
-    /// them.
+    /// on it: one that a sink puts on everything has to outlast 30 backups. After so many in a row
+    /// comes a full one. Possible parents are kept while a run may need them.
     pub fn incremental(mut self, incremental: bool) -> Self {
         self.inner.incremental = incremental;
         self

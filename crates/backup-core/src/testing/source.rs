@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -12,8 +12,8 @@ use futures::TryStreamExt;
 use super::eventually;
 use super::faults::{Call, Fault, FaultySink};
 use crate::{
-    ErrorKind, Event, Id, Job, Key, MemorySink, Object, Observer, Pipeline, RunOptions, Sink,
-    Source, Status,
+    Clock, ErrorKind, Event, Id, Job, Key, MemorySink, Object, Observer, Pipeline, RunOptions,
+    Sink, Source, Status, SystemClock,
 };
 
 /// A store to be backed up: a server, a folder, a fake. One for each case.
@@ -143,7 +143,7 @@ pub async fn a_backup_can_be_repeated(fixture: &dyn SourceFixture) {
 /// with a command.
 pub async fn restore_steps_name_the_parts(fixture: &dyn SourceFixture) {
     let source = fixture.source();
-    let id = Id::new(SystemTime::now()).expect("an id");
+    let id = Id::new(SystemClock.now()).expect("an id");
     let state = std::env::temp_dir().join(format!("lifebelt-kit-{id}"));
     let job = Job::builder("kit")
         .source(Arc::clone(&source))
