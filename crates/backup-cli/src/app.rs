@@ -133,9 +133,11 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Waits for tasks that still go on: a half-made database is dropped, a server that was made a replica
 /// becomes a master again. The end of the runtime would cut them off.
 async fn settle() {
+    // Who listens for signals goes on: one more ends it all at once.
+    const LISTENERS: usize = 1;
     let metrics = tokio::runtime::Handle::current().metrics();
     let settled = async {
-        while metrics.num_alive_tasks() > 0 {
+        while metrics.num_alive_tasks() > LISTENERS {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
