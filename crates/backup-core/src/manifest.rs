@@ -199,7 +199,8 @@ impl Manifest {
         objects.filter(|object| self.owns(object))
     }
 
-    fn owns(&self, object: &ObjectRecord) -> bool {
+    /// Whether an object lies under its own id, and not under that of an ancestor.
+    pub(crate) fn owns(&self, object: &ObjectRecord) -> bool {
         let rest = object.key.as_str().strip_prefix(&self.job);
         let rest = rest.and_then(|rest| rest.strip_prefix('/')?.strip_prefix(self.id.as_str()));
         rest.is_some_and(|rest| rest.starts_with('/'))

@@ -20,9 +20,7 @@ use tonic::codec::Streaming;
 use crate::client::{Client, WATCH};
 use crate::lines;
 use crate::rpc::{Event, WatchResponse};
-
-/// So much is handed on at a time.
-const PIECE: usize = 256 * 1024;
+use crate::snapshot::PIECE;
 
 /// Where a backup ended: what the next one needs to go on from it. Lies in the job's local folder,
 /// as its hash would let a guess at the last value be proven.

@@ -18,7 +18,7 @@ use crate::walker::{Summary, Walker};
 /// What `etcdctl snapshot save` appends to the database, and `etcdutl snapshot restore` looks for.
 const TRAILER: usize = 32;
 /// A server sends 32 KiB at a time: less work for everybody in larger pieces.
-const PIECE: usize = 256 * 1024;
+pub(crate) const PIECE: usize = 256 * 1024;
 
 /// The bytes of a server's snapshot, the trailer included. The stream of the server must end by
 /// itself: `remaining_bytes` is 0 once before the trailer and once with it.

@@ -354,13 +354,12 @@ impl Job {
 
 fn entry(id: &Id, listed: &Listed, locked_until: Option<SystemTime>) -> Entry {
     let manifest = &listed.manifest;
-    let own = format!("{}/{id}/", manifest.job);
     // Objects of ancestors are named by full key: whoever owns them is needed too.
     let foreign: BTreeSet<Id> = manifest
         .parts
         .iter()
         .flat_map(|part| &part.objects)
-        .filter(|object| !object.key.as_str().starts_with(&own))
+        .filter(|object| !manifest.owns(object))
         .filter_map(|object| owner(&object.key))
         .collect();
     let time = |kind| listed.attested(kind).map(|a| SystemTime::from(a.time));
