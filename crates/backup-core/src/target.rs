@@ -1,11 +1,13 @@
 //! What a restore writes into. Not the source: a drill restores elsewhere.
 
+use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{PartReader, Result};
+use crate::{Error, ErrorKind, PartReader, Result};
 
 /// A database, folder or program that receives a restored backup.
 ///
@@ -70,6 +72,28 @@ pub struct RestoreOptions {
     /// Replace what the target holds. Core sets it after its guard agreed.
     pub replace: bool,
     /// Options of one kind of target (`with_owners`, `tables`), by name. A target refuses a name
-    /// that it does not know as [`Unsupported`](crate::ErrorKind::Unsupported).
-    pub extra: std::collections::BTreeMap<String, Value>,
+    /// that it does not know as [`unknown`](Self::unknown).
+    pub extra: BTreeMap<String, Value>,
+}
+
+impl RestoreOptions {
+    /// Refuses whatever is in [`extra`](Self::extra): for a kind of target without options of its own.
+    pub fn no_extra(&self, kind: &str) -> Result<()> {
+        let first = self.extra.keys().next();
+        first.map_or(Ok(()), |name| Err(Self::unknown(kind, name)))
+    }
+
+    /// The value of an option. One that does not fit is [`Invalid`](ErrorKind::Invalid).
+    pub fn read<T: DeserializeOwned>(name: &str, value: &Value) -> Result<T> {
+        T::deserialize(value).map_err(|e| {
+            Error::new(ErrorKind::Invalid, format!("restore option `{name}`")).with_source(e)
+        })
+    }
+
+    /// What a target says to an option that its kind does not have:
+    /// [`Unsupported`](ErrorKind::Unsupported).
+    pub fn unknown(kind: &str, name: &str) -> Error {
+        let message = format!("a restore of kind `{kind}` has no option `{name}`");
+        Error::new(ErrorKind::Unsupported, message)
+    }
 }

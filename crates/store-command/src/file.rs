@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::KIND;
-use crate::target::{no_extra, only_part};
+use crate::target::only_part;
 
 /// A file that receives the plain bytes of a part, all of them or none.
 ///
@@ -123,7 +123,7 @@ impl Target for FileTarget {
     /// Writes beside the file, syncs and renames. What a killed process leaves behind is a hidden
     /// file `.lifebelt-*` in the same folder.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
-        no_extra(options)?;
+        options.no_extra(KIND)?;
         let part = only_part(self.part.as_deref(), parts)?;
         self.write(parts.open(&part).await?, options.replace).await
     }

@@ -43,7 +43,7 @@ impl Target for CommandTarget {
     /// The program must read everything and exit with status 0. When the part ends in an error or
     /// the future is dropped it is killed, and may have done half of its work.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
-        no_extra(options)?;
+        options.no_extra(KIND)?;
         let part = only_part(self.part.as_deref(), parts)?;
         let fed = self.feed(parts.open(&part).await?);
         match self.timeout {
@@ -104,17 +104,6 @@ fn first_line(said: &[u8], name: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect();
     line.map_or_else(|| format!("something, says `{name}`"), clean)
-}
-
-/// No target of this crate knows an option of its own.
-pub(crate) fn no_extra(options: &RestoreOptions) -> Result<()> {
-    match options.extra.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("a restore of kind `{KIND}` has no option `{name}`"),
-        )),
-    }
 }
 
 /// The part that was asked for, or the only one.

@@ -9,12 +9,9 @@ use crate::{DB, KIND, lines};
 pub(crate) fn wanted(options: &RestoreOptions) -> Result<Option<i64>> {
     let mut wanted = None;
     for (name, value) in &options.extra {
-        wanted = value.as_i64().filter(|_| name == "revision");
-        if wanted.is_none() {
-            let message = format!(
-                "a restore of kind `{KIND}` has no option `{name}` that is {value}; it has `revision`, a number"
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
+        match name.as_str() {
+            "revision" => wanted = Some(RestoreOptions::read(name, value)?),
+            _ => return Err(RestoreOptions::unknown(KIND, name)),
         }
     }
     Ok(wanted)

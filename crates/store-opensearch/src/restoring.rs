@@ -9,7 +9,6 @@ use crate::names::{Patterns, Rename};
 use crate::options::{Aliases, Conflict, Restoring};
 use crate::requests::What;
 use crate::schema::Names;
-use crate::server::invalid;
 
 impl Restoring {
     /// What the caller asks for beyond what the target says.
@@ -17,17 +16,14 @@ impl Restoring {
         let mut how = self.clone();
         for (name, value) in &options.extra {
             match name.as_str() {
-                "indices" => how.indices = read::<Patterns>(name, value)?.checked()?,
-                "state" => how.state = read::<Patterns>(name, value)?.checked()?,
-                "rename" => how.rename = Some(read::<Rename>(name, value)?),
-                "conflict" => how.conflict = read(name, value)?,
-                "aliases" => how.aliases = Some(read(name, value)?),
-                _ => {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        format!("a restore of kind `{kind}` has no option `{name}`"),
-                    ));
+                "indices" => {
+                    how.indices = RestoreOptions::read::<Patterns>(name, value)?.checked()?
                 }
+                "state" => how.state = RestoreOptions::read::<Patterns>(name, value)?.checked()?,
+                "rename" => how.rename = Some(RestoreOptions::read::<Rename>(name, value)?),
+                "conflict" => how.conflict = RestoreOptions::read(name, value)?,
+                "aliases" => how.aliases = Some(RestoreOptions::read(name, value)?),
+                _ => return Err(RestoreOptions::unknown(kind, name)),
             }
         }
         Ok(how)
@@ -119,11 +115,6 @@ impl Restoring {
         }
         json!({"actions": actions})
     }
-}
-
-fn read<T: serde::de::DeserializeOwned>(name: &str, value: &Value) -> Result<T> {
-    serde_json::from_value(value.clone())
-        .map_err(|e| invalid(format!("restore option `{name}`")).with_source(e))
 }
 
 #[cfg(test)]

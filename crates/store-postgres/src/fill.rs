@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use backup_core::{ByteStream, Error, ErrorKind, PartReader, RestoreOptions, Result};
 use futures::StreamExt;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::options::Restoring;
@@ -154,26 +153,15 @@ impl Restoring {
         let mut how = self.clone();
         for (name, value) in &options.extra {
             match name.as_str() {
-                "with_owners" => how.with_owners = read(name, value)?,
-                "schemas" => how.schemas = read(name, value)?,
-                "tables" => how.tables = read(name, value)?,
-                "trust_sql" => how.trust_sql = read(name, value)?,
-                _ => {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        format!("a restore of kind `{KIND}` has no option `{name}`"),
-                    ));
-                }
+                "with_owners" => how.with_owners = RestoreOptions::read(name, value)?,
+                "schemas" => how.schemas = RestoreOptions::read(name, value)?,
+                "tables" => how.tables = RestoreOptions::read(name, value)?,
+                "trust_sql" => how.trust_sql = RestoreOptions::read(name, value)?,
+                _ => return Err(RestoreOptions::unknown(KIND, name)),
             }
         }
         Ok(how)
     }
-}
-
-fn read<T: DeserializeOwned>(name: &str, value: &Value) -> Result<T> {
-    serde_json::from_value(value.clone()).map_err(|e| {
-        Error::new(ErrorKind::Invalid, format!("restore option `{name}`")).with_source(e)
-    })
 }
 
 /// Every table has as many rows as the backup says. What was only estimated is not looked at.

@@ -3,7 +3,6 @@ use std::time::Duration;
 use backup_core::{
     Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait,
 };
-use serde_json::Value;
 
 use crate::attached::Attached;
 use crate::capture::{Capture, told, walked};
@@ -169,24 +168,13 @@ impl Restoring {
         let mut how = self.clone();
         for (name, value) in &options.extra {
             match name.as_str() {
-                "part" => how.part = Some(read(name, value)?),
-                "check" => how.check = read(name, value)?,
-                _ => {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        format!("a restore of kind `{KIND}` has no option `{name}`"),
-                    ));
-                }
+                "part" => how.part = Some(RestoreOptions::read(name, value)?),
+                "check" => how.check = RestoreOptions::read(name, value)?,
+                _ => return Err(RestoreOptions::unknown(KIND, name)),
             }
         }
         Ok(how)
     }
-}
-
-fn read<T: serde::de::DeserializeOwned>(name: &str, value: &Value) -> Result<T> {
-    serde_json::from_value(value.clone()).map_err(|e| {
-        Error::new(ErrorKind::Invalid, format!("restore option `{name}`")).with_source(e)
-    })
 }
 
 fn held(info: &Info) -> Occupancy {

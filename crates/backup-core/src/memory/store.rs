@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::held;
 use crate::{
-    ByteStream, Error, ErrorKind, Facts, Occupancy, PartReader, PartWriter, Request,
-    RestoreOptions, RestoreStep, Result, Source, StockCommand, Target,
+    ByteStream, Facts, Occupancy, PartReader, PartWriter, Request, RestoreOptions, RestoreStep,
+    Result, Source, StockCommand, Target,
 };
 
 /// A source with parts in memory, of kind `memory`.
@@ -148,12 +148,7 @@ impl Target for MemoryTarget {
     }
 
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
-        if let Some(name) = options.extra.keys().next() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{self} knows no option `{name}`"),
-            ));
-        }
+        options.no_extra(self.kind())?;
         let mut all = BTreeMap::new();
         for name in parts.names() {
             let bytes = parts.open(name).await?.collect(usize::MAX).await?;
