@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use backup_core::{Error, ErrorKind, Result};
+use backup_core::{Error, ErrorKind, Result, settled};
 use clap::Parser;
 use clap::error::ErrorKind as Usage;
 
@@ -119,31 +119,15 @@ fn answer(cli: Cli, registry: &Registry) -> Result<Answer> {
             () = stop.asked() => Err(Error::new(ErrorKind::Cancelled, "stopped by a signal")),
         }
     });
-    if result.is_err() {
-        runtime.block_on(settle());
-    }
+    // Who is not done by then has said so or cannot.
+    let _ = runtime.block_on(async { tokio::time::timeout(GRACE, settled()).await });
     context.bar.finish_and_clear();
     runtime.shutdown_timeout(GRACE);
     result
 }
 
-/// How long what was given up may take to undo what it began.
+/// How long what was given up may take to undo what it began. The end of the runtime cuts it off.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Waits for tasks that still go on: a half-made database is dropped, a server that was made a replica
-/// becomes a master again. The end of the runtime would cut them off.
-async fn settle() {
-    // Who listens for signals goes on: one more ends it all at once.
-    const LISTENERS: usize = 1;
-    let metrics = tokio::runtime::Handle::current().metrics();
-    let settled = async {
-        while metrics.num_alive_tasks() > LISTENERS {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    // Who is not done by then has said so or cannot.
-    let _ = tokio::time::timeout(GRACE, settled).await;
-}
 
 async fn dispatch(context: &Context<'_>, verb: &Verb) -> Result<Answer> {
     match verb {

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::manifest::{LIMIT, Manifest};
 use crate::original::originals;
 use crate::record::{self, Attestation, AttestationKind, PruneRecord};
-use crate::task::AbortOnDrop;
+use crate::task::{AbortOnDrop, spawn};
 use crate::{Error, ErrorKind, Id, Result, Sink, Verifier, document, layout};
 
 /// How many manifests are read at once.
@@ -81,7 +81,7 @@ impl Catalog {
             .map(|id| {
                 // A task each, so that signatures are checked on every core.
                 let (sink, job, verifier) = (Arc::clone(sink), job.to_owned(), verifier.cloned());
-                let task = tokio::spawn(async move {
+                let task = spawn(async move {
                     let read = read_original(&sink, &job, &id, verifier.as_deref()).await;
                     (id, read)
                 });

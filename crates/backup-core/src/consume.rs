@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use crate::pipeline::thread::{PipeReader, PipeWriter, pipe};
+use crate::task::broke_off;
 use crate::{ByteStream, Error, ErrorKind, Result};
 
 impl ByteStream {
@@ -28,14 +29,7 @@ impl ByteStream {
         let task =
             tokio::task::spawn_blocking(move || work(&mut StreamReader(reader), &publication));
         feed(self, writer).await;
-        let done = task.await.unwrap_or_else(|e| {
-            let kind = if e.is_panic() {
-                ErrorKind::Other
-            } else {
-                ErrorKind::Cancelled
-            };
-            Err(Error::new(kind, "a writing thread ended without a word").with_source(e))
-        })?;
+        let done = task.await.unwrap_or_else(broke_off)?;
         caller.keep();
         Ok(done)
     }

@@ -54,6 +54,9 @@
 //! - [`Job::prune`]: what was recorded and not yet deleted is a backup still, or an orphan that the
 //!   next sweep takes.
 //!
+//! What was dropped may still be undoing what it began on a server. [`settled`] waits for that: call it
+//! before your runtime ends, with a time limit.
+//!
 //! A process that is killed leaves what a dropped run leaves, and objects without a manifest that
 //! the next sweep takes.
 //!
@@ -70,7 +73,8 @@
 //! # Where to look
 //!
 //! - **You write a plugin**: [`Source`], [`Target`], [`Sink`] or [`Transform`], whose
-//!   documentation is the contract; [`PartWriter`], [`PartReader`] and [`ByteStream`]; [`Error`].
+//!   documentation is the contract; [`PartWriter`], [`PartReader`] and [`ByteStream`]; [`Error`];
+//!   [`undo`] for a `Drop` that has to ask a server, [`blocking`] and [`finish`].
 //!   The feature `testing` has the kit that tests every sentence of it, and things that fail on
 //!   purpose. [`MemorySource`], [`MemorySink`] and [`MemoryTarget`] are the shortest examples.
 //! - **You embed backups in a service**: [`Job`], [`Pipeline`], [`retention`], [`Observer`] for
@@ -151,6 +155,7 @@ pub use source::{Delegated, Facts, Request, RestoreStep, Source};
 pub use space::free_space;
 pub use stream::{ByteStream, CHUNK};
 pub use target::{Occupancy, RestoreOptions, Target};
+pub use task::{blocking, finish, settled, undo};
 pub use time::Stamp;
 pub use transform::{Coding, StockCommand, Transform};
 

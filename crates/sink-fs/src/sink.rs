@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backup_core::{
     ByteStream, CHUNK, Capabilities, Clock, Error, ErrorKind, Key, Locator, Object, Publication,
-    PutOptions, Result, Sink, StreamReader, Swept, SystemClock, async_trait, free_space,
+    PutOptions, Result, Sink, StreamReader, Swept, SystemClock, async_trait, blocking, free_space,
 };
 use futures::stream::BoxStream;
 use rustix::fs::FileType;
@@ -299,18 +299,4 @@ impl Read for Body {
             Err(e) => Err(self.sink.object_failed("get", &self.key, e).into()),
         }
     }
-}
-
-/// Runs `work` where it may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
-        let kind = if e.is_panic() {
-            ErrorKind::Other
-        } else {
-            ErrorKind::Cancelled
-        };
-        Err(Error::new(kind, "a thread of the folder sink ended without a word").with_source(e))
-    })
 }

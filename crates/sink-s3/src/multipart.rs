@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::pin::pin;
 
-use backup_core::{Error, ErrorKind, Result};
+use backup_core::{Error, ErrorKind, Result, undo};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use http::Method;
@@ -210,11 +210,8 @@ impl Drop for Upload {
         if self.ended {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         let (sink, path, id) = (self.sink.clone(), self.path.clone(), self.id.clone());
-        runtime.spawn(async move { abort(&sink, &path, &id).await });
+        undo(async move { abort(&sink, &path, &id).await });
     }
 }
 

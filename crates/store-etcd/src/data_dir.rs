@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use backup_core::process::{Env, Program};
 use backup_core::{
     Error, ErrorKind, Occupancy, PartReader, Publication, RestoreOptions, Result, StreamReader,
-    Target, async_trait, free_space,
+    Target, async_trait, blocking, free_space,
 };
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -251,10 +251,7 @@ async fn graft(parts: &PartReader, reach: &Reach, snapshot: &Path) -> Result<()>
         graft = parts.open(part).await?.consume(add).await?;
     }
     let path = snapshot.to_owned();
-    let sealed = tokio::task::spawn_blocking(move || graft.finish().and_then(|()| seal(&path)));
-    let sealed = sealed.await.map_err(|e| {
-        Error::new(ErrorKind::Other, "lay changes upon the snapshot").with_source(e)
-    })??;
+    let sealed = blocking(move || graft.finish().and_then(|()| seal(&path))).await?;
     match sealed.revision == until {
         true => Ok(()),
         false => Err(Error::new(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backup_core::{
     ByteStream, Error, ErrorKind, Occupancy, PartReader, Publication, RestoreOptions, Result,
-    StreamReader, Target, async_trait, free_space,
+    StreamReader, Target, async_trait, blocking, free_space,
 };
 
 use crate::counts::show;
@@ -36,10 +36,7 @@ impl Target for Folder {
     /// was there before is deleted when all is done. A process that is killed leaves a folder
     /// `.lifebelt-*` beside the target.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
-        if let Some(name) = options.extra.keys().next() {
-            let message = format!("a restore of kind `{KIND}` has no option `{name}`");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        options.no_extra(KIND)?;
         self.unpack(parts.open(PART).await?, options.replace).await
     }
 }
@@ -164,17 +161,4 @@ fn sync(folder: &fs::File) -> io::Result<()> {
         rustix::fs::sync();
     }
     Ok(())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| {
-        let kind = if e.is_panic() {
-            ErrorKind::Other
-        } else {
-            ErrorKind::Cancelled
-        };
-        Err(Error::new(kind, "a thread of the folder target ended without a word").with_source(e))
-    })
 }

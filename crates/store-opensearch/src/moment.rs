@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backup_core::{Error, ErrorKind, Result};
+use backup_core::{Error, ErrorKind, Result, undo};
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::Method;
 use serde::Deserialize;
@@ -135,13 +135,11 @@ impl Drop for Moment {
             return;
         }
         // Without a runtime nobody can: the server closes them by itself.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = close(&client, points).await {
-                    tracing::debug!("points in time stay open for {KEEP_ALIVE}: {error}");
-                }
-            });
-        }
+        undo(async move {
+            if let Err(error) = close(&client, points).await {
+                tracing::debug!("points in time stay open for {KEEP_ALIVE}: {error}");
+            }
+        });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backup_core::{Error, ErrorKind, Result};
+use backup_core::{Error, ErrorKind, Result, undo};
 use reqwest::Method;
 
 use crate::client::{Call, Client};
@@ -62,13 +62,11 @@ impl Drop for Unfinished {
             return;
         }
         // Without a runtime nobody can: then there are indices without aliases, and not refreshed.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = delete(&client, made).await {
-                    tracing::warn!("indices of a restore that was given up are left: {error}");
-                }
-            });
-        }
+        undo(async move {
+            if let Err(error) = delete(&client, made).await {
+                tracing::warn!("indices of a restore that was given up are left: {error}");
+            }
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Databases that a restore makes, and drops again unless it ends well.
 
-use backup_core::{Error, ErrorKind, Facts, Result};
+use backup_core::{Error, ErrorKind, Facts, Result, undo};
 use serde_json::Value;
 
 use crate::server::Server;
@@ -56,9 +56,7 @@ impl Drop for Temporary {
         }
         let server = self.server.clone();
         // Without a runtime nobody can: it stays, and its name says what it is.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { remove(&server).await });
-        }
+        undo(async move { remove(&server).await });
     }
 }
 

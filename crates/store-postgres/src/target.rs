@@ -1,5 +1,5 @@
 use backup_core::{
-    Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait,
+    Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait, finish,
 };
 
 use crate::create::Temporary;
@@ -93,11 +93,7 @@ impl Target for PostgresDatabase {
             temporary.remove().await;
             return Err(error);
         }
-        let swapped = tokio::spawn(swap(temporary, self.server.clone()));
-        let swapped = swapped.await;
-        swapped
-            .map_err(|e| Error::new(ErrorKind::Other, "swap the databases").with_source(e))??;
-        Ok(())
+        finish(swap(temporary, self.server.clone())).await
     }
 
     fn next_steps(&self, options: &RestoreOptions) -> Vec<String> {

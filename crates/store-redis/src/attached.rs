@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backup_core::{Error, ErrorKind, Result};
+use backup_core::{Error, ErrorKind, Result, undo};
 
 use crate::connection::Connection;
 use crate::preflight;
@@ -76,14 +76,12 @@ impl Drop for Attached {
         }
         let (server, patience) = (self.server.clone(), self.patience);
         // Without a runtime nobody can: it stays a replica of nobody, and says so in its log.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = detach(&server, patience).await {
-                    let error = error.chain();
-                    tracing::warn!(%server, error, "the server may still be a replica: send it REPLICAOF NO ONE");
-                }
-            });
-        }
+        undo(async move {
+            if let Err(error) = detach(&server, patience).await {
+                let error = error.chain();
+                tracing::warn!(%server, error, "the server may still be a replica: send it REPLICAOF NO ONE");
+            }
+        });
     }
 }
 

@@ -17,7 +17,7 @@ use crate::chain::{Chain, Head};
 use crate::digest::Digest;
 use crate::manifest::{FORMAT, Manifest};
 use crate::pipeline::{Lane, Lanes, PartWriter};
-use crate::task::AbortOnDrop;
+use crate::task::{AbortOnDrop, spawn};
 use crate::{Error, ErrorKind, Event, Id, Observer, PutOptions, Request, Result, Source, recipe};
 
 /// What one run is given beyond its job.
@@ -179,7 +179,7 @@ impl Job {
             progress: progress_in,
         });
         let job = self.clone();
-        let task = tokio::spawn(async move { job.run_once(options, cancelled, observer).await });
+        let task = spawn(async move { job.run_once(options, cancelled, observer).await });
         Handle {
             progress,
             cancel,

@@ -12,7 +12,7 @@ use super::Pipeline;
 use super::thread::{self, PipeReader, PipeWriter, pipe};
 use crate::digest::{Hasher, Hashing, Meter};
 use crate::manifest::{ObjectRecord, PartRecord};
-use crate::task::AbortOnDrop;
+use crate::task::{self, AbortOnDrop};
 use crate::transform::Reader;
 use crate::{ByteStream, CHUNK, Coding, Error, ErrorKind, Result, Sink};
 
@@ -79,7 +79,7 @@ fn fetch_all(sink: Arc<dyn Sink>, objects: Vec<ObjectRecord>) -> (AbortOnDrop<()
         hasher: Hasher::default(),
         intact: Arc::default(),
     };
-    let task = tokio::spawn(async move {
+    let task = task::spawn(async move {
         let mut outcome = Ok(());
         for object in &objects {
             outcome = fetch(&*sink, object, &feed).await;

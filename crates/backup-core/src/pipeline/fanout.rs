@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Limits;
 use super::encode::Progress;
 use super::thread::{PipeReader, PipeWriter, pipe};
-use crate::task::AbortOnDrop;
+use crate::task::{AbortOnDrop, spawn};
 use crate::{Error, ErrorKind, Event, Key, Object, Observer, PutOptions, Result, Sink, document};
 
 /// The sinks of one run, and what became of each.
@@ -282,7 +282,7 @@ impl Put {
         let (feed, data) = pipe();
         let (sink, name) = (Arc::clone(&lane.sink), key.clone());
         let options = lane.options.clone();
-        let task = tokio::spawn(async move { sink.put(&name, data.into_stream(), &options).await });
+        let task = spawn(async move { sink.put(&name, data.into_stream(), &options).await });
         Self {
             lane: index,
             key: key.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backup_core::{Error, ErrorKind, Result};
+use backup_core::{Error, ErrorKind, Result, undo};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -137,11 +137,8 @@ impl Unkept {
 
 impl Drop for Unkept {
     fn drop(&mut self) {
-        let (Some(named), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        runtime.spawn(async move {
+        let Some(named) = self.0.take() else { return };
+        undo(async move {
             if let Err(error) = named.delete().await {
                 tracing::warn!("a snapshot of ours is left: {}", error.chain());
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backup_core::{Error, ErrorKind, Result};
+use backup_core::{Error, Result, blocking, undo};
 use reqwest::Method;
 use serde_json::json;
 
@@ -83,13 +83,11 @@ impl Drop for Repository {
             return;
         }
         // Without a runtime nobody can: its name tells whose it is.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = remove(&client, &name, snapshot, files).await {
-                    tracing::warn!("a repository of ours is left: {}", error.chain());
-                }
-            });
-        }
+        undo(async move {
+            if let Err(error) = remove(&client, &name, snapshot, files).await {
+                tracing::warn!("a repository of ours is left: {}", error.chain());
+            }
+        });
     }
 }
 
@@ -100,16 +98,13 @@ async fn remove(client: &Arc<Client>, name: &str, snapshot: bool, files: PathBuf
         outcome = Named::new(client, name, NAME).delete().await;
     }
     outcome = outcome.and(delete(client, &format!("/_snapshot/{name}")).await);
-    let removed = tokio::task::spawn_blocking(move || match clear(&files) {
-        Err(error) => {
+    let removed = blocking(move || {
+        clear(&files).map_err(|error| {
             let what = format!("delete folder {}: do it as a user who may", files.display());
-            Err(Error::io(what, error))
-        }
-        Ok(()) => Ok(()),
+            Error::io(what, error)
+        })
     });
-    outcome.and(removed.await.unwrap_or_else(|e| {
-        Err(Error::new(ErrorKind::Cancelled, "delete the files of a repository").with_source(e))
-    }))
+    outcome.and(removed.await)
 }
 
 /// Deletes a folder. A thread that wrote there when a restore was given up may do so for a moment
