@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -25,10 +26,12 @@ impl ByteStream {
     ) -> Result<T> {
         let (writer, reader) = pipe();
         let publication = Publication::default();
+        let feeding = pin!(feed(self, writer));
+        // Dropped before `feeding`: a worker whose bytes are cut off can publish nothing any more.
         let caller = Caller(publication.clone());
         let task =
             tokio::task::spawn_blocking(move || work(&mut StreamReader(reader), &publication));
-        feed(self, writer).await;
+        feeding.await;
         let done = task.await.unwrap_or_else(broke_off)?;
         caller.keep();
         Ok(done)
