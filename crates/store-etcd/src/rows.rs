@@ -10,7 +10,7 @@ use prost::encoding::decode_varint;
 
 use crate::crc::Crc;
 
-/// How many rows are remembered: 24 bytes each, and 12 more at the end. With more, `HashKV` is
+/// How many rows are remembered: 24 bytes each, and 2 more at the end. With more, `HashKV` is
 /// known only of a store that was never compacted.
 const MOST: usize = 1 << 19;
 
@@ -70,12 +70,15 @@ impl Rows {
 
     /// The rows of leaves that begin at these places and have so many; `None` where they were too
     /// many to remember.
-    pub(crate) fn of(&self, leaves: impl Iterator<Item = (u32, u16)>) -> Option<Vec<Row>> {
+    pub(crate) fn of<'a>(
+        &'a self,
+        leaves: impl Iterator<Item = (u32, u16)> + Clone + 'a,
+    ) -> Option<impl Iterator<Item = &'a Row> + Clone> {
         let rows = leaves.flat_map(|(first, count)| {
             let first = first as usize;
-            self.rows.iter().skip(first).take(count.into()).copied()
+            self.rows.iter().skip(first).take(count.into())
         });
-        (!self.too_many).then(|| rows.collect())
+        (!self.too_many).then_some(rows)
     }
 }
 
@@ -95,22 +98,19 @@ pub(crate) struct Counted {
     pub(crate) crc: Option<Crc>,
 }
 
-pub(crate) fn count(rows: &[Row], compacted: Option<i64>) -> Counted {
-    let mut by_name: Vec<(u64, u32)> = (0..).zip(rows).map(|(i, row)| (row.name, i)).collect();
-    by_name.sort_unstable();
-    let mut newest = vec![false; rows.len()];
-    for (at, (name, row)) in by_name.iter().enumerate() {
-        let next = by_name.get(at + 1);
-        newest[*row as usize] = next.is_none_or(|(next, _)| next != name);
-    }
+pub(crate) fn count<'a>(
+    rows: impl Iterator<Item = &'a Row> + Clone,
+    compacted: Option<i64>,
+) -> Counted {
+    let newest = newest(rows.clone());
+    let rows = rows.zip(&newest);
     let kept = |(row, newest): &(&Row, &bool)| **newest && !row.is_deletion();
-    let keys = rows.iter().zip(&newest).filter(kept).count() as u64;
+    let keys = rows.clone().filter(kept).count() as u64;
     let is_old = |row: &Row| compacted.is_some_and(|compacted| row.revision() <= compacted);
     let is_doubtful = |row: &Row| row.is_deletion() && Some(row.revision()) == compacted;
     let counts = |it: &(&Row, &bool)| keys == 0 || !is_old(it.0) || kept(it);
     let crc = rows
-        .iter()
-        .zip(&newest)
+        .clone()
         .filter(counts)
         .fold(Crc::default(), |sum, (row, _)| {
             sum.then(Crc {
@@ -118,8 +118,28 @@ pub(crate) fn count(rows: &[Row], compacted: Option<i64>) -> Counted {
                 bytes: row.bytes.into(),
             })
         });
+    let is_doubted = rows.clone().any(|(row, _)| is_doubtful(row));
     Counted {
         keys,
-        crc: (!rows.iter().any(is_doubtful)).then_some(crc),
+        crc: (!is_doubted).then_some(crc),
     }
+}
+
+/// Which rows are the last ones of their keys. A share of the names at a time: all of them would take as
+/// much as the rows.
+fn newest<'a>(rows: impl Iterator<Item = &'a Row> + Clone) -> Vec<bool> {
+    const SHARES: u64 = 16;
+    let mut newest = vec![false; rows.clone().count()];
+    let mut by_name: Vec<(u64, usize)> = Vec::new();
+    for share in 0..SHARES {
+        let names = rows.clone().map(|row| row.name).zip(0..);
+        by_name.clear();
+        by_name.extend(names.filter(|(name, _)| name % SHARES == share));
+        by_name.sort_unstable();
+        for (at, (name, row)) in by_name.iter().enumerate() {
+            let next = by_name.get(at + 1);
+            newest[*row] = next.is_none_or(|(next, _)| next != name);
+        }
+    }
+    newest
 }

@@ -235,7 +235,7 @@ impl<'a> Tree<'a> {
         let count = count.ok_or_else(|| corrupt("its root is no list of buckets"))?;
         let (mut whole, mut keys) = (Crc::default(), None);
         let (mut finished, mut scheduled) = (None, None);
-        let mut leaves = Leaves::default();
+        let mut found = Leaves::default();
         for entry in page::entries(root, count) {
             let entry = entry.filter(|entry| entry.is_bucket);
             let entry = entry.ok_or_else(|| corrupt("its root has something else than buckets"))?;
@@ -264,18 +264,18 @@ impl<'a> Tree<'a> {
             let name = Crc::of([entry.key]);
             whole = whole.then(name).then(crc);
             if entry.key == KEYS {
-                let rows = match first {
-                    0 => inlined.of([(0, u16::MAX)].into_iter()),
-                    _ => self
-                        .file
-                        .rows
-                        .of(self.leaves.iter().map(|it| (it.rows, it.entries))),
+                let (inlined, leaves) = match first {
+                    0 => (Some(inlined), vec![(0, u16::MAX)]),
+                    _ => (
+                        None,
+                        self.leaves.iter().map(|it| (it.rows, it.entries)).collect(),
+                    ),
                 };
-                keys = Some((name, crc, rows, self.entries, self.last));
-                leaves.keys = self.pages();
+                keys = Some((name, crc, inlined, leaves, self.entries, self.last));
+                found.keys = self.pages();
             }
             if entry.key == LEASES {
-                leaves.leases = self.pages();
+                found.leases = self.pages();
             }
             if is_meta {
                 for (done, main) in compactions {
@@ -284,10 +284,12 @@ impl<'a> Tree<'a> {
             }
         }
         let keys = keys.ok_or_else(|| corrupt("it has no bucket `key`"))?;
-        let (name, all, rows, entries, last) = keys;
+        let (name, all, inlined, leaves, entries, last) = keys;
         // A server that starts from it counts on from there (`mvcc/kvstore.go`, `restore`).
         let revision = last.max(finished.unwrap_or(1)).max(scheduled.unwrap_or(1));
-        let counted = rows.map(|rows| rows::count(&rows, finished));
+        let rows = inlined.as_ref().unwrap_or(&self.file.rows);
+        let rows = rows.of(leaves.iter().copied());
+        let counted = rows.map(|rows| rows::count(rows, finished));
         let hashed = match (finished, &counted) {
             _ if finished != scheduled => None,
             (None, _) => Some(all),
@@ -300,7 +302,7 @@ impl<'a> Tree<'a> {
             compacted: finished.max(scheduled),
             hash: whole.sum,
             hash_kv: hashed.map(|rows| name.then(rows).sum),
-            leaves,
+            leaves: found,
         })
     }
 
