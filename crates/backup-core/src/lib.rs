@@ -74,7 +74,7 @@
 //!
 //! - **You write a plugin**: [`Source`], [`Target`], [`Sink`] or [`Transform`], whose
 //!   documentation is the contract; [`PartWriter`], [`PartReader`] and [`ByteStream`]; [`Error`];
-//!   [`undo`] for a `Drop` that has to ask a server, [`blocking`] and [`finish`].
+//!   [`undo`] for a `Drop` that has to ask a server, [`blocking`] and [`finish`]; [`settings`].
 //!   The feature `testing` has the kit that tests every sentence of it, and things that fail on
 //!   purpose. [`MemorySource`], [`MemorySink`] and [`MemoryTarget`] are the shortest examples.
 //! - **You embed backups in a service**: [`Job`], [`Pipeline`], [`retention`], [`Observer`] for
@@ -112,6 +112,7 @@ mod record;
 mod restore;
 pub mod retention;
 mod secret;
+pub mod settings;
 mod signature;
 mod sink;
 mod source;

@@ -1,15 +1,14 @@
 //! Sources and targets as configuration writes them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use backup_core::retention::Span;
+use backup_core::settings::Unknown;
 use backup_core::{Result, Secret};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::options::{BUMP, Conflict, Etcd, EtcdDataDir, EtcdServer, Leases};
-use crate::server::{Endpoint, Server, Tls, invalid};
+use crate::server::{Endpoint, Server, Tls};
 
 /// Where a server is, and as whom to talk to it.
 #[derive(Deserialize)]
@@ -46,7 +45,7 @@ pub(crate) struct SourceTable {
     timeout: Option<Span>,
     deadline: Option<Span>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 /// Configuration of a cluster that runs.
@@ -64,7 +63,7 @@ pub(crate) struct ServerTable {
     #[serde(default)]
     kubernetes: bool,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 /// Configuration of a data directory.
@@ -84,7 +83,7 @@ impl TryFrom<SourceTable> for Etcd {
     type Error = backup_core::Error;
 
     fn try_from(table: SourceTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let mut source = Self::at(table.pieces.server()?);
         source.timeout = table.timeout.unwrap_or(source.timeout);
         source.deadline = table.deadline.unwrap_or(source.deadline);
@@ -96,7 +95,7 @@ impl TryFrom<ServerTable> for EtcdServer {
     type Error = backup_core::Error;
 
     fn try_from(table: ServerTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let target = Self::at(table.pieces.server()?);
         Ok(Self {
             timeout: table.timeout.unwrap_or(target.timeout),
@@ -123,13 +122,6 @@ impl TryFrom<DirectoryTable> for EtcdDataDir {
             bump_revision: table.bump_revision.unwrap_or(BUMP),
             path: target.path,
         })
-    }
-}
-
-fn known(unknown: &BTreeMap<String, IgnoredAny>) -> Result<()> {
-    match unknown.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(invalid(format!("`{name}` is not known here"))),
     }
 }
 

@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use backup_core::retention::Span;
+use backup_core::settings::Unknown;
 use backup_core::{Error, Result, Secret};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -219,7 +219,7 @@ struct SourceTable {
     lock_timeout: Option<Span>,
     count_for: Option<Span>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 /// Configuration of a target.
@@ -239,14 +239,14 @@ struct TargetTable {
     #[serde(rename = "count_for")]
     _count_for: Option<IgnoredAny>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 impl TryFrom<SourceTable> for Postgres {
     type Error = Error;
 
     fn try_from(table: SourceTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let shards = table.shards.unwrap_or(1);
         if !(1..=MAX_SHARDS).contains(&shards) {
             return Err(invalid(format!("`shards` is from 1 to {MAX_SHARDS}")));
@@ -263,18 +263,11 @@ impl TryFrom<TargetTable> for PostgresDatabase {
     type Error = Error;
 
     fn try_from(table: TargetTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let mut target = Self::new(table.pieces)?;
         target.programs = table.programs;
         target.restoring = table.restoring;
         Ok(target)
-    }
-}
-
-fn known(unknown: &BTreeMap<String, IgnoredAny>) -> Result<()> {
-    match unknown.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(invalid(format!("`{name}` is not known here"))),
     }
 }
 

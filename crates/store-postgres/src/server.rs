@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use backup_core::settings::{one, percent_decode, percent_encode};
 use backup_core::{Error, ErrorKind, Result, Secret};
 use serde::Deserialize;
 
@@ -83,7 +84,7 @@ impl Pieces {
         let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, place) = place.rsplit_once('@').unwrap_or(("", place));
         let (user, password) = match login.split_once(':') {
-            Some((user, password)) => (user, Some(decode(password)?)),
+            Some((user, password)) => (user, Some(percent_decode(password)?)),
             None => (login, None),
         };
         let (host, port) = match place.rsplit_once(':') {
@@ -93,7 +94,8 @@ impl Pieces {
         if place.contains(',') {
             return Err(invalid("one host per URL: a backup is of one server"));
         }
-        let some = |text: &str| -> Result<_> { Ok((!text.is_empty()).then_some(decode(text)?)) };
+        let some =
+            |text: &str| -> Result<_> { Ok((!text.is_empty()).then_some(percent_decode(text)?)) };
         let mut pieces = Self {
             host: some(host.trim_start_matches('[').trim_end_matches(']'))?,
             port: port
@@ -107,7 +109,7 @@ impl Pieces {
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value)?;
+            let value = percent_decode(value)?;
             match name {
                 "host" => pieces.host = Some(value),
                 "port" => pieces.port = Some(parse_port(&value)?),
@@ -169,29 +171,19 @@ impl Server {
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(['/', ':', '%']) {
-            true => write!(f, "postgres://{}", encode(&self.host))?,
+            true => write!(f, "postgres://{}", percent_encode(&self.host))?,
             false => write!(f, "postgres://{}", self.host.to_lowercase())?,
         }
         if self.port != 5432 {
             write!(f, ":{}", self.port)?;
         }
-        write!(f, "/{}", encode(&self.database))
+        write!(f, "/{}", percent_encode(&self.database))
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self} as {}", self.user)
-    }
-}
-
-/// The one value that two places give for `what`.
-fn one<T: PartialEq>(what: &str, a: Option<T>, b: Option<T>) -> Result<Option<T>> {
-    match (a, b) {
-        (Some(a), Some(b)) if a != b => Err(invalid(format!(
-            "`{what}` is given twice, with different values: in the url and beside it"
-        ))),
-        (a, b) => Ok(a.or(b)),
     }
 }
 
@@ -202,37 +194,6 @@ pub(crate) fn parse_port(text: &str) -> Result<u16> {
 
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, message)
-}
-
-fn decode(text: &str) -> Result<String> {
-    let bad = || invalid("a `%` in a database URL must begin an encoded byte, such as %40 for @");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(bad());
-        };
-        bytes.extend(u8::try_from(high * 16 + low));
-    }
-    String::from_utf8(bytes).map_err(|_| bad())
-}
-
-fn encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
