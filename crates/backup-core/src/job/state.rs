@@ -10,7 +10,15 @@ use crate::{Error, ErrorKind, Result};
 
 /// Ends the exclusion of a second run on this host when dropped.
 #[derive(Debug)]
-pub(super) struct RunLock(#[expect(dead_code, reason = "held, not read")] File);
+pub(super) struct RunLock(File);
+
+impl Drop for RunLock {
+    /// Closing it is not enough: a child that was forked a moment ago has it open until it is another
+    /// program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 impl Job {
     /// `<state_dir>/<job>`, made if needed.
