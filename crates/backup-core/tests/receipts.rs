@@ -258,6 +258,39 @@ async fn a_receipt_that_no_sink_has_is_given_back() {
 }
 
 #[tokio::test]
+async fn a_receipt_that_a_sink_may_have_keeps_its_data() {
+    let keeper = Keeper::holding("one");
+    let (away, denied) = (
+        Fault::Fail(ErrorKind::Unavailable),
+        Fault::Fail(ErrorKind::Denied),
+    );
+    // The manifest is there, cannot be read back, and cannot be taken away.
+    let sink = FaultySink::new(MemorySink::new())
+        .from(Call::Get, 1, away)
+        .from(Call::Delete, 1, denied);
+    let job = job(&keeper).sink("a", sink.clone()).build().unwrap();
+    job.run(RunOptions::default()).await.unwrap_err();
+    assert!(sink.fired() >= 2);
+    assert_eq!(keeper.kept().len(), 1);
+}
+
+#[tokio::test]
+async fn a_prune_that_cannot_be_recorded_keeps_the_data() {
+    let (keeper, sink) = (Keeper::holding("one"), MemorySink::new());
+    let full = FaultySink::new(sink.clone()).from(Call::Put, 1, Fault::Fail(ErrorKind::Denied));
+    let clock = Minutes::default();
+    let writer = job(&keeper).clock(clock).sink("a", sink).build().unwrap();
+    for _ in 0..2 {
+        writer.run(RunOptions::default()).await.unwrap();
+    }
+    let pruner = job(&keeper).sink("a", full.clone());
+    let pruner = pruner.retention(KeepLast::new(1).unwrap()).build().unwrap();
+    pruner.prune(&PruneOptions::default()).await.unwrap_err();
+    assert!(full.fired() > 0);
+    assert_eq!(keeper.kept().len(), 2);
+}
+
+#[tokio::test]
 async fn a_receipt_is_restored_by_a_target_that_takes_it_and_by_no_other() {
     let (keeper, sink) = (Keeper::holding("one"), MemorySink::new());
     let job = job(&keeper).sink("a", sink).build().unwrap();

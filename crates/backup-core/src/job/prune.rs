@@ -249,11 +249,16 @@ impl Job {
             kept: Vec::new(),
             swept: Swept::default(),
         };
-        let (going, unforgotten) = self.forget_receipts(going, catalog, holders).await;
-        report.kept.extend(unforgotten);
         self.record_prune(named, &going, catalog).await?;
         for id in going {
-            match self.delete_backup(&named.sink, &id).await {
+            let delete = async {
+                let listed = catalog.backups.get(&id);
+                if let Some(receipt) = listed.and_then(|it| it.manifest.receipt.as_ref()) {
+                    self.forget(&id, receipt, holders).await?;
+                }
+                self.delete_backup(&named.sink, &id).await
+            };
+            match delete.await {
                 Ok(_) => {
                     holders.lost(&id);
                     self.0.observer.event(&Event::Deleted {
@@ -274,28 +279,6 @@ impl Job {
         let age = options.sweep_older_than.unwrap_or(self.0.max_run);
         report.swept += named.sink.sweep(age).await?;
         Ok(report)
-    }
-
-    /// Those of `going` that may go: a receipt whose data stays is kept.
-    async fn forget_receipts(
-        &self,
-        going: Vec<Id>,
-        catalog: &Catalog,
-        holders: &Holders,
-    ) -> (Vec<Id>, Vec<(Id, Error)>) {
-        let (mut gone, mut kept) = (Vec::new(), Vec::new());
-        for id in going {
-            let listed = catalog.backups.get(&id);
-            let forgotten = match listed.and_then(|listed| listed.manifest.receipt.as_ref()) {
-                Some(receipt) => self.forget(&id, receipt, holders).await,
-                None => Ok(()),
-            };
-            match forgotten {
-                Ok(()) => gone.push(id),
-                Err(error) => kept.push((id, error)),
-            }
-        }
-        (gone, kept)
     }
 
     async fn record_prune(&self, named: &NamedSink, going: &[Id], catalog: &Catalog) -> Result<()> {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Job;
+use super::{Job, NamedSink};
 use crate::catalog::Catalog;
-use crate::{Delegated, Error, ErrorKind, Event, Id, Observer, Result};
+use crate::{Delegated, Error, ErrorKind, Event, Id, Observer, Result, layout};
 
 /// How many sinks have each receipt. The data goes with the last of them.
 #[derive(Debug, Default)]
@@ -53,15 +53,26 @@ impl Job {
         self.store()?.forget(receipt).await
     }
 
-    /// What the store keeps for a backup that no sink has the receipt of.
-    pub(super) async fn forget_unheld(&self, receipt: &Value, observer: &dyn Observer) {
-        let forgotten = match self.store() {
-            Ok(store) => store.forget(receipt).await,
-            Err(error) => Err(error),
+    /// What the store keeps for a backup whose commit failed, unless a sink may have the receipt
+    /// nevertheless: one that could not be read back could perhaps not be deleted either.
+    pub(super) async fn forget_unheld(&self, id: &Id, receipt: &Value, observer: &dyn Observer) {
+        let forget = async {
+            let commit = layout::object(self.name(), id, layout::MANIFEST)?;
+            for NamedSink { name, sink, .. } in &self.0.sinks {
+                match sink.stat(&(&commit).into()).await {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(error.context(format!("look into sink `{name}`"))),
+                    Ok(_) => {
+                        let message = format!("sink `{name}` has a receipt that was not confirmed");
+                        return Err(Error::new(ErrorKind::Sink, message));
+                    }
+                }
+            }
+            self.store()?.forget(receipt).await
         };
-        if let Err(error) = forgotten {
+        if let Err(error) = forget.await {
             let message = format!(
-                "the store keeps data that nobody has a receipt for: {}",
+                "the store keeps the data of backup {id}, which did not succeed: {}",
                 error.chain()
             );
             observer.event(&Event::Warning { message: &message });

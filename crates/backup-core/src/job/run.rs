@@ -17,7 +17,7 @@ use crate::chain::{Chain, Head};
 use crate::digest::Digest;
 use crate::manifest::{FORMAT, Manifest};
 use crate::pipeline::{Lane, Lanes, PartWriter};
-use crate::task::{AbortOnDrop, spawn};
+use crate::task::{AbortOnDrop, finish, spawn};
 use crate::{Error, ErrorKind, Event, Id, Observer, PutOptions, Request, Result, Source, recipe};
 
 /// What one run is given beyond its job.
@@ -202,14 +202,23 @@ impl Job {
             draft = self.gather(options, &observer) => draft?,
             () = cancel => return Err(Error::new(ErrorKind::Cancelled, "the run was cancelled")),
         };
-        let receipt = draft.manifest.receipt.clone();
-        let report = self.commit(draft, &*observer).await;
-        if let (Err(_), Some(receipt)) = (&report, receipt) {
-            // Nobody else will know of what the store keeps.
-            self.forget_unheld(&receipt, &*observer).await;
+        let job = self.clone();
+        let (id, receipt) = (draft.manifest.id.clone(), draft.manifest.receipt.clone());
+        let is_delegated = receipt.is_some();
+        let commit = async move {
+            let _lock = lock;
+            let report = job.commit(draft, &*observer).await;
+            if let (Err(_), Some(receipt)) = (&report, receipt) {
+                // Nobody else will know of what the store keeps.
+                job.forget_unheld(&id, &receipt, &*observer).await;
+            }
+            report
+        };
+        match is_delegated {
+            // Dropped half way, it would not be known whether a sink has the receipt.
+            true => finish(commit).await,
+            false => commit.await,
         }
-        drop(lock);
-        report
     }
 
     /// Everything up to the commit: nothing is visible yet.
