@@ -132,6 +132,52 @@ async fn a_rolled_back_sink_is_reported_stops_pruning_and_stays_reported() {
 }
 
 #[tokio::test]
+async fn another_newest_backup_of_the_same_number_stays_reported() {
+    let keys = Keys::new();
+    let three = three(&keys).await;
+    let (sink, earlier) = (
+        three.folder.path().join("sink"),
+        three.folder.path().join("earlier"),
+    );
+    copy_all(&sink, &earlier);
+    three.job.run(RunOptions::default()).await.unwrap();
+    fs::remove_dir_all(&sink).unwrap();
+    fs::rename(&earlier, &sink).unwrap();
+    let stateless = job("orders", &keys, &sink)
+        .source(MemorySource::new([("rows.csv", "1,hammer\n")]))
+        .build()
+        .unwrap();
+    let report = stateless.run(RunOptions::default()).await.unwrap();
+    assert_eq!(report.sequence, 4);
+    for _ in 0..2 {
+        let findings = three.findings().await;
+        assert!(
+            matches!(&findings[..], [Finding::RolledBack { found: 4, .. }]),
+            "{findings:?}"
+        );
+        let latest = three.job.find("latest").await.unwrap_err();
+        assert_eq!(latest.kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_remembered_everything_is_read_all_the_same() {
+    let keys = Keys::new();
+    let three = three(&keys).await;
+    let file = three.folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let job = job("orders", &keys, &three.folder.path().join("sink"))
+        .state_dir(file.join("state"))
+        .build()
+        .unwrap();
+    let id = job.find("latest").await.unwrap().manifest.id.clone();
+    assert_eq!(id, three.ids[2]);
+    job.restore(&id, &MemoryTarget::new(), RestoreRequest::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_gap_is_reported_unless_a_prune_record_covers_it() {
     let three = three(&Keys::new()).await;
     let hidden = three.folder.path().join("hidden");

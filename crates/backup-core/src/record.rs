@@ -241,6 +241,8 @@ pub(crate) async fn load<T: for<'de> Deserialize<'de>>(
                 records.insert(key, record);
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => problems.push(error),
+            // Somebody prunes meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }

@@ -13,7 +13,7 @@ use crate::chain::{Chain, Finding};
 use crate::digest::Digest;
 use crate::manifest::Manifest;
 use crate::record::{Attestation, AttestationKind};
-use crate::{Error, ErrorKind, Id, Result};
+use crate::{Error, ErrorKind, Event, Id, Result};
 
 /// Every backup of a job, and what is odd about them.
 #[derive(Debug)]
@@ -115,9 +115,15 @@ impl Job {
                 problem: error.chain(),
             }));
         }
-        // A reader is a witness too: what it saw once must not vanish for it either.
-        if let Some(head) = chain.head() {
-            self.remember(&head)?;
+        // A reader is a witness too: what it saw once must not vanish for it either. What contradicts
+        // that is told until it is cleared up, and not only once.
+        let contradicts = |finding: &Finding| matches!(finding, Finding::RolledBack { .. });
+        if let Some(head) = chain.head()
+            && !findings.iter().any(contradicts)
+            && let Err(error) = self.remember(&head)
+        {
+            let message = error.chain();
+            self.0.observer.event(&Event::Warning { message: &message });
         }
         Ok(History {
             backups: merge(&catalogs),
