@@ -226,6 +226,10 @@ impl Rows {
     fn add_keys(&mut self, page: &[u8], count: u16) -> Option<()> {
         for entry in page::entries(page, count) {
             let entry = entry?;
+            // That of `--bump-revision` is of no key.
+            if entry.value.is_empty() {
+                continue;
+            }
             self.keys.push(Row {
                 at: entry.key.get(..17)?.try_into().ok()?,
                 is_deletion: entry.key.len() == 18,

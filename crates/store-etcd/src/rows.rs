@@ -14,6 +14,9 @@ use crate::crc::Crc;
 /// known only of a store that was never compacted.
 const MOST: usize = 1 << 19;
 
+/// The key of a row and nothing behind it.
+const BUMP: u32 = 17;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     name: u64,
@@ -30,6 +33,12 @@ impl Row {
 
     fn is_deletion(&self) -> bool {
         self.at & 1 == 1
+    }
+
+    /// The row with which `--bump-revision` raises the revision: it has no value, and counts as one of
+    /// a key without a name, which nobody can read or delete.
+    fn is_bump(&self) -> bool {
+        self.bytes <= BUMP
     }
 }
 
@@ -82,8 +91,12 @@ impl Rows {
     }
 }
 
-/// The key in the value of a row, a `mvccpb.KeyValue`: its first field, and never empty.
+/// The key in the value of a row, a `mvccpb.KeyValue`: its first field, and never empty. Where there is
+/// no value it is.
 fn key(value: &[u8]) -> Option<&[u8]> {
+    if value.is_empty() {
+        return Some(value);
+    }
     let mut rest = value.strip_prefix(&[0x0a])?;
     let len = decode_varint(&mut rest).ok()?;
     rest.get(..usize::try_from(len).ok()?)
@@ -105,10 +118,11 @@ pub(crate) fn count<'a>(
     let newest = newest(rows.clone());
     let rows = rows.zip(&newest);
     let kept = |(row, newest): &(&Row, &bool)| **newest && !row.is_deletion();
-    let keys = rows.clone().filter(kept).count() as u64;
+    let all = rows.clone().filter(kept).count();
+    let bumps = rows.clone().filter(|it| kept(it) && it.0.is_bump()).count();
     let is_old = |row: &Row| compacted.is_some_and(|compacted| row.revision() <= compacted);
     let is_doubtful = |row: &Row| row.is_deletion() && Some(row.revision()) == compacted;
-    let counts = |it: &(&Row, &bool)| keys == 0 || !is_old(it.0) || kept(it);
+    let counts = |it: &(&Row, &bool)| all == 0 || !is_old(it.0) || kept(it);
     let crc = rows
         .clone()
         .filter(counts)
@@ -120,7 +134,7 @@ pub(crate) fn count<'a>(
         });
     let is_doubted = rows.clone().any(|(row, _)| is_doubtful(row));
     Counted {
-        keys,
+        keys: (all - bumps) as u64,
         crc: (!is_doubted).then_some(crc),
     }
 }

@@ -12,7 +12,7 @@ use backup_core::{
     ErrorKind, Facts, Id, Job, MemorySink, Pipeline, RestoreRequest, Result, RunOptions, Source,
 };
 use serde_json::{Value, json};
-use store_etcd::{Etcd, EtcdDataDir};
+use store_etcd::{Etcd, EtcdDataDir, EtcdServer};
 use support::{Kind, PASSWORD, Server};
 
 fn job(source: impl Source, sink: &MemorySink) -> Job {
@@ -171,6 +171,32 @@ async fn the_revision_is_raised_and_the_past_is_compacted() {
         .unwrap_err();
     assert!(error.contains("compacted"), "{error}");
     assert_eq!(restored.fingerprint(), server.fingerprint());
+
+    // It can be backed up again, although a row without a value has raised the revision.
+    for wrote in [false, true] {
+        if wrote {
+            restored.ask(&["put", "history", "after"]);
+        }
+        let (id, facts) = back_up(restored.source(), &sink).await.unwrap();
+        assert_eq!(facts.get("compared"), Some(&json!(true)), "{facts:?}");
+        let keys = restored.ask(&["get", "", "--prefix", "--count-only", "-w", "fields"]);
+        let counted = format!("\"Count\" : {}\n", facts.get("keys").unwrap());
+        assert!(keys.contains(&counted), "{keys} {facts:?}");
+        let job = job(restored.source(), &sink);
+        let to = it.start(&[]);
+        let cluster = EtcdServer::from_url(to.endpoint()).unwrap();
+        job.restore(&id, &cluster, RestoreRequest::default())
+            .await
+            .unwrap();
+        assert_eq!(to.contents(), restored.contents());
+        let folder = tempfile::tempdir().unwrap();
+        let target = it.target(folder.path());
+        job.restore(&id, &target, RestoreRequest::default())
+            .await
+            .unwrap();
+        let again = it.start_on_copy(folder.path());
+        assert_eq!(again.contents(), restored.contents());
+    }
 }
 
 #[tokio::test]
