@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use backup_core::{ByteStream, Error, ErrorKind, Id, Manifest, Request, Result};
 use futures::stream;
@@ -15,6 +16,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tonic::codec::Streaming;
 
 use crate::client::{Client, WATCH};
@@ -28,6 +30,9 @@ use crate::snapshot::PIECE;
 pub(crate) struct Mark {
     backup: Id,
     pub(crate) cluster: u64,
+    /// Of users and roles, which have revisions of their own, where the server tells them.
+    #[serde(default)]
+    pub(crate) auth: Option<u64>,
     pub(crate) revision: i64,
     /// SHA-256 of the changes of that revision.
     change: String,
@@ -45,13 +50,14 @@ impl Mark {
     }
 
     /// For the backup after this one, which is a full one if that fails.
-    pub(crate) fn leave(request: &Request, cluster: u64, last: &Last) {
+    pub(crate) fn leave(request: &Request, cluster: u64, auth: Option<u64>, last: &Last) {
         let Some(folder) = &request.state_dir else {
             return;
         };
         let mark = Self {
             backup: request.id.clone(),
             cluster,
+            auth,
             revision: last.revision,
             change: hex(last.hash.clone()),
         };
@@ -145,7 +151,11 @@ impl Watch {
                 return Err(Error::new(ErrorKind::NotFound, message));
             }
             if told.canceled {
-                return Err(failed(&told.cancel_reason));
+                let error = failed(&told.cancel_reason);
+                return Err(match told.cancel_reason.contains("permission denied") {
+                    true => Error::new(ErrorKind::Denied, "watch all keys").with_source(error),
+                    false => error,
+                });
             }
             self.is_whole = !told.fragment;
             self.told = told.events.last().map_or(self.told, revision);
@@ -175,11 +185,15 @@ fn failed(why: &str) -> Error {
     Error::new(ErrorKind::Source, message)
 }
 
-/// The changes of `revision` alone. `None`: the server does not have them any more.
+/// The changes of `revision` alone. `None`: the server does not have them any more, or there are none,
+/// as in a cluster that nobody wrote to. Then it says nothing.
 pub(crate) async fn last(client: Arc<Client>, revision: i64) -> Result<Option<Last>> {
+    const PATIENCE: Duration = Duration::from_secs(5);
     let mut watch = Watch::open(client, revision, revision).await?;
-    let last = gone(watch.one(revision).await)?;
-    Ok(last.filter(|last| last.revision == revision))
+    let Ok(told) = timeout(PATIENCE, watch.one(revision)).await else {
+        return Ok(None);
+    };
+    Ok(gone(told)?.filter(|last| last.revision == revision))
 }
 
 fn gone<T>(read: Result<T>) -> Result<Option<T>> {

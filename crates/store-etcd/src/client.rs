@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use backup_core::{Error, ErrorKind, Result};
@@ -27,7 +28,8 @@ use crate::server::Server;
 pub(crate) struct Client {
     server: Server,
     channel: Channel,
-    token: Option<MetadataValue<Ascii>>,
+    /// Of the last login: it ends some time (`--auth-token-ttl`).
+    token: Mutex<Option<MetadataValue<Ascii>>>,
     /// How long it may be silent.
     patience: Duration,
 }
@@ -47,34 +49,55 @@ impl Client {
         }
         let channel = timeout(patience, endpoint.connect()).await;
         let channel = channel.map_err(|_| silent(server, patience))?;
-        let mut client = Self {
+        let client = Self {
             server: server.clone(),
             channel: channel.map_err(failed)?,
-            token: None,
+            token: Mutex::default(),
             patience,
         };
-        if let (Some(user), Some(password)) = (&server.user, &server.password) {
-            let login = AuthenticateRequest {
-                name: user.clone(),
-                password: password.expose().to_owned(),
-            };
-            let asked = client.ask("/etcdserverpb.Auth/Authenticate", login).await;
-            let answer: AuthenticateResponse =
-                asked.map_err(|e| e.context(format!("log in as {user}")))?;
-            let mut token: MetadataValue<Ascii> = answer.token.parse().map_err(|_| {
-                Error::new(
-                    ErrorKind::Source,
-                    format!("{server} gives an unusable token"),
-                )
-            })?;
-            token.set_sensitive(true);
-            client.token = Some(token);
-        }
+        client.log_in().await?;
         Ok(client)
     }
 
-    /// One question, one answer.
+    /// Whether there is somebody to log in.
+    async fn log_in(&self) -> Result<bool> {
+        let (Some(user), Some(password)) = (&self.server.user, &self.server.password) else {
+            return Ok(false);
+        };
+        let login = AuthenticateRequest {
+            name: user.clone(),
+            password: password.expose().to_owned(),
+        };
+        let asked = self.ask_once("/etcdserverpb.Auth/Authenticate", login);
+        let asked = asked.await;
+        let answer: AuthenticateResponse =
+            asked.map_err(|e| e.context(format!("log in as {user}")))?;
+        let mut token: MetadataValue<Ascii> = answer.token.parse().map_err(|_| {
+            let message = format!("{} gives an unusable token", self.server);
+            Error::new(ErrorKind::Source, message)
+        })?;
+        token.set_sensitive(true);
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        Ok(true)
+    }
+
+    /// One question, one answer. A login that ended is renewed: what it was refused for was not done.
     pub(crate) async fn ask<Q, A>(&self, method: &'static str, question: Q) -> Result<A>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        match self.ask_once(method, question.clone()).await {
+            Err(error)
+                if error.to_string().contains("invalid auth token") && self.log_in().await? =>
+            {
+                self.ask_once(method, question).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_once<Q, A>(&self, method: &'static str, question: Q) -> Result<A>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
@@ -147,10 +170,15 @@ impl Client {
 
     fn request<Q>(&self, question: Q) -> Request<Q> {
         let mut request = Request::new(question);
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("token", token.clone());
+        if let Some(token) = self.token() {
+            request.metadata_mut().insert("token", token);
         }
         request
+    }
+
+    fn token(&self) -> Option<MetadataValue<Ascii>> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        token.clone()
     }
 
     /// What the server said no with, as an error.
@@ -160,6 +188,7 @@ impl Client {
         // `etcd/api/v3rpc/rpctypes/error.go`: a wrong password is an invalid argument there.
         let is_login =
             said.contains("authentication failed") || said.contains("user name is empty");
+        let is_full = said.contains("database space exceeded");
         let kind = match status.code() {
             _ if is_login => ErrorKind::Denied,
             Code::PermissionDenied | Code::Unauthenticated => ErrorKind::Denied,
@@ -168,6 +197,7 @@ impl Client {
             _ if is_certificate(status) => ErrorKind::Denied,
             // Not an answer: the connection broke.
             Code::Unknown if cause.is_some() => ErrorKind::Unavailable,
+            _ if is_full => ErrorKind::Other,
             // `Cancelled`: the connection closed before the answer came.
             Code::Unavailable
             | Code::Cancelled
@@ -182,15 +212,20 @@ impl Client {
                 "; a snapshot needs the role `root`, as of `user` and `password`, or of the name in `cert`"
             }
             (ErrorKind::Denied, _)
-                if self.token.is_none() && said.contains("user name is empty") =>
+                if self.token().is_none() && said.contains("user name is empty") =>
             {
                 "; it wants a `user` and a `password`"
             }
             // A server that wants one may end the connection before its reason is read.
             (ErrorKind::Unavailable, _)
-                if self.server.endpoint.is_tls() && self.server.tls.cert.is_none() =>
+                if cause.is_some()
+                    && self.server.endpoint.is_tls()
+                    && self.server.tls.cert.is_none() =>
             {
                 "; does it want a client certificate (`cert`, `key`)?"
+            }
+            _ if is_full => {
+                "; free some (`etcdctl compact`, `defrag`) or raise --quota-backend-bytes, then `etcdctl alarm disarm`"
             }
             _ => "",
         };

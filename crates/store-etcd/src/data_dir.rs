@@ -16,6 +16,7 @@ use crate::graft::Graft;
 use crate::lines::{self, Lines};
 use crate::reach::{self, Reach};
 use crate::snapshot::{checked, seal, told};
+use crate::source::minor;
 use crate::{DB, EtcdDataDir, KIND};
 
 #[async_trait]
@@ -50,7 +51,8 @@ impl Target for EtcdDataDir {
     ///
     /// Refused: a directory in which a server runs, and an `etcdutl` of another minor version than
     /// the server had: formats differ (<https://github.com/etcd-io/etcd/issues/13070>). What a
-    /// killed process leaves behind is the hidden folder `.lifebelt-*`, which holds the snapshot.
+    /// killed process leaves behind is the hidden folder `.lifebelt-*`, which holds the snapshot, and, where
+    /// it was killed between two renames, in `old` the member that was there.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
         let wanted = reach::wanted(options)?;
         self.refuse_running()?;
@@ -299,11 +301,4 @@ fn program<'a>(argv: &'a [String], env: &'a Env) -> Program<'a> {
         env_clear: false,
         directory: None,
     }
-}
-
-/// `3.6` of `3.6.16`.
-fn minor(version: &str) -> Option<String> {
-    let mut numbers = version.split('.');
-    let (major, minor) = (numbers.next()?, numbers.next()?);
-    Some(format!("{major}.{minor}"))
 }

@@ -1,8 +1,12 @@
 //! Rows that are laid upon a snapshot: the same database, at a later revision.
 //!
-//! Rows are ordered by revision, so that what is new comes after everything that is there. A tree of
-//! pages is built of it, appended to the file, and put beside the tree that was there, below a new root.
-//! Then the first pages say where that is. What etcd needs besides, its indexes, it makes of the rows.
+//! Rows are ordered by revision, so that what is new comes after everything that is there. Leaves are
+//! made of it and appended to the file, then the branches of a new tree over the leaves that were there
+//! and these. Then the first pages say where that is. What etcd needs besides, its indexes, it makes of
+//! the rows.
+//!
+//! No branch has a single child: bbolt, when it deletes rows, takes that for a bug of its own and ends
+//! the server (`bbolt/node.go`, `rebalance`).
 
 use std::fs::File;
 use std::io;
@@ -21,13 +25,6 @@ const BEGIN: usize = 2 << 16;
 /// The key of a row is at most as long.
 const KEY: usize = 18;
 
-/// A tree of pages.
-struct Subtree {
-    first_key: Vec<u8>,
-    root: u64,
-    height: usize,
-}
-
 /// A file of a snapshot that gets more rows.
 pub(crate) struct Graft {
     pages: Appended,
@@ -35,7 +32,6 @@ pub(crate) struct Graft {
     /// The page with the list of buckets.
     root: Vec<u8>,
     sequence: [u8; 8],
-    old: Option<Subtree>,
     rows: Vec<(Vec<u8>, Vec<u8>)>,
     bytes: usize,
     last: Option<At>,
@@ -98,7 +94,6 @@ impl Graft {
             pages,
             meta,
             sequence: [0; 8],
-            old: None,
             rows: Vec::new(),
             bytes: 0,
             last: None,
@@ -124,27 +119,38 @@ impl Graft {
                 self.push(entry.key.to_vec(), entry.value.to_vec())?;
             }
         } else {
-            self.old = self.subtree(first)?;
+            self.take_leaves(first)?;
         }
         self.root = root;
         Ok(())
     }
 
-    /// `None`: it has no rows.
-    fn subtree(&self, root: u64) -> Result<Option<Subtree>> {
-        let broken = || corrupt(&format!("page {root} cannot be read"));
-        let (mut page, mut height) = (self.pages.read(root)?, 1);
+    /// The leaves of the tree that is there. All of them are at one height.
+    fn take_leaves(&mut self, root: u64) -> Result<()> {
+        let (mut page, mut height) = (self.pages.read(root)?, 0);
         while let Some(head) = Head::of(&page).filter(|head| head.kind == Kind::Branch) {
             let child = page::children(&page, head.count).next().flatten();
-            page = self.pages.read(child.ok_or_else(broken)?)?;
+            let (_, child) = child.ok_or_else(|| unreadable(root))?;
+            page = self.pages.read(child)?;
             height += 1;
         }
-        let first = entries(&page)?.first().map(|entry| entry.key.to_vec());
-        Ok(first.map(|first_key| Subtree {
-            first_key,
-            root,
-            height,
-        }))
+        match entries(&page)?.first() {
+            Some(first) => self.take_below(root, height, first.key.to_vec()),
+            None => Ok(()),
+        }
+    }
+
+    fn take_below(&mut self, number: u64, height: usize, first_key: Vec<u8>) -> Result<()> {
+        if height == 0 {
+            return self.put_below(0, first_key, number);
+        }
+        let page = self.pages.read(number)?;
+        let count = Head::of(&page).map_or(0, |head| head.count);
+        for child in page::children(&page, count) {
+            let (key, child) = child.ok_or_else(|| unreadable(number))?;
+            self.take_below(child, height - 1, key.to_vec())?;
+        }
+        Ok(())
     }
 
     /// One more row, newer than all others.
@@ -193,14 +199,17 @@ impl Graft {
             self.levels.push(Vec::new());
         }
         self.levels[level].push((first_key, page));
-        match HEAD + (self.levels[level].len() + 1) * (HEAD + KEY) > self.pages.size {
-            true => self.end_branch(level),
+        let children = self.levels[level].len();
+        match HEAD + (children + 1) * (HEAD + KEY) > self.pages.size {
+            // Two stay for the next: none of them is the only child of the last branch.
+            true => self.end_branch(level, children - 2),
             false => Ok(()),
         }
     }
 
-    fn end_branch(&mut self, level: usize) -> Result<()> {
-        let children = std::mem::take(&mut self.levels[level]);
+    /// A branch over the first `count` pages of a level.
+    fn end_branch(&mut self, level: usize, count: usize) -> Result<()> {
+        let children: Vec<_> = self.levels[level].drain(..count).collect();
         let Some((first_key, _)) = children.first().cloned() else {
             return Ok(());
         };
@@ -210,8 +219,8 @@ impl Graft {
         self.put_below(level + 1, first_key, page)
     }
 
-    /// The tree of what was added. `None`: nothing was.
-    fn added(&mut self) -> Result<Option<Subtree>> {
+    /// The root of the tree over all leaves. `None`: there are no rows.
+    fn tree(&mut self) -> Result<Option<u64>> {
         if !self.rows.is_empty() {
             self.end_leaf()?;
         }
@@ -219,53 +228,19 @@ impl Graft {
             let is_top = level + 1 == self.levels.len();
             match self.levels[level].as_slice() {
                 [] if is_top => break,
-                [(first_key, root)] if is_top => {
-                    return Ok(Some(Subtree {
-                        first_key: first_key.clone(),
-                        root: *root,
-                        height: level + 1,
-                    }));
-                }
-                _ => self.end_branch(level)?,
+                [(_, root)] if is_top => return Ok(Some(*root)),
+                children => self.end_branch(level, children.len())?,
             }
         }
         Ok(None)
     }
 
-    /// Puts one tree beside the other. All leaves of a tree are at one height.
-    fn join(&mut self, mut left: Subtree, mut right: Subtree) -> Result<Subtree> {
-        let height = left.height.max(right.height);
-        for tree in [&mut left, &mut right] {
-            while tree.height < height {
-                let only = [(tree.first_key.clone(), tree.root)];
-                tree.root = self
-                    .pages
-                    .append(|number, size| page::branch(number, size, &only))?;
-                tree.height += 1;
-            }
-        }
-        let both = [
-            (left.first_key.clone(), left.root),
-            (right.first_key, right.root),
-        ];
-        let root = self
-            .pages
-            .append(|number, size| page::branch(number, size, &both))?;
-        Ok(Subtree {
-            first_key: left.first_key,
-            root,
-            height: height + 1,
-        })
-    }
-
     /// Makes it one database. It has no hash yet at its end.
     pub(crate) fn finish(mut self) -> Result<()> {
-        let all = match (self.old.take(), self.added()?) {
-            (Some(old), Some(added)) => self.join(old, added)?,
-            (Some(tree), None) | (None, Some(tree)) => tree,
-            (None, None) => return self.end(),
+        let Some(tree) = self.tree()? else {
+            return self.end();
         };
-        let mut bucket = all.root.to_le_bytes().to_vec();
+        let mut bucket = tree.to_le_bytes().to_vec();
         bucket.extend(self.sequence);
         let root = std::mem::take(&mut self.root);
         let mut buckets = entries(&root)?;
@@ -289,6 +264,10 @@ impl Graft {
         let cut = self.pages.file.set_len(len);
         cut.map_err(|e| Error::io("write to the snapshot", e))
     }
+}
+
+fn unreadable(page: u64) -> Error {
+    corrupt(&format!("page {page} cannot be read"))
 }
 
 /// The entries of a leaf.

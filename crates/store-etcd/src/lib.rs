@@ -42,6 +42,8 @@
 //! - **What changed since.** Where the job is incremental, a backup is its parent and the changes since,
 //!   one part `changes-FIRST-LAST.jsonl` of revisions without a gap, and comes back at any of them
 //!   (option `revision`). Compaction gives changes up: back up more often than that, or get full ones.
+//!   Users, roles and leases are those of the snapshot; where users or roles changed, the backup is a
+//!   full one, but for etcd 3.4, which does not tell. A restore holds the largest transaction in memory.
 //! - **Rights.** With `auth enable` a user with the role `root`: etcd gives snapshots to nobody else.
 //! - **The way back** is a data directory for each member, by `etcdutl`, with the revision raised
 //!   ([`EtcdDataDir`]); or the values of some keys or all, put into a cluster that runs ([`EtcdServer`]).

@@ -188,9 +188,15 @@ pub(crate) fn entries(page: &[u8], count: u16) -> impl Iterator<Item = Option<En
     })
 }
 
-/// The pages below a branch, in the order of their keys.
-pub(crate) fn children(page: &[u8], count: u16) -> impl Iterator<Item = Option<u64>> {
-    (0..usize::from(count)).map(move |i| u64_at(page.get(HEAD + i * HEAD..)?, 8))
+/// The pages below a branch, in the order of their keys, each with the key that it begins with or behind.
+/// `None` stands for one whose key is outside.
+pub(crate) fn children(page: &[u8], count: u16) -> impl Iterator<Item = Option<(&[u8], u64)>> {
+    (0..usize::from(count)).map(move |i| {
+        let element = page.get(HEAD + i * HEAD..)?;
+        let (pos, len) = (u32_at(element, 0)? as usize, u32_at(element, 4)? as usize);
+        let key = element.get(pos..pos.checked_add(len)?)?;
+        Some((key, u64_at(element, 8)?))
+    })
 }
 
 /// The page that a bucket begins with, or, where that is none, the page in its value.

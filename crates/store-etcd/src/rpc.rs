@@ -35,6 +35,16 @@ pub(crate) struct AuthenticateResponse {
     pub(crate) token: String,
 }
 
+/// `Auth.AuthStatus`, from 3.5 on
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct AuthStatusRequest {}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct AuthStatusResponse {
+    #[prost(uint64, tag = "3")]
+    pub(crate) auth_revision: u64,
+}
+
 /// `KV.Range`
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct RangeRequest {

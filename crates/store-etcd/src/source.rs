@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::changes::{self, Changes, Mark};
 use crate::client::Client;
 use crate::rpc::{
-    HashKvRequest, HashKvResponse, RANGE, RangeRequest, RangeResponse, StatusRequest,
-    StatusResponse,
+    AuthStatusRequest, AuthStatusResponse, HashKvRequest, HashKvResponse, RANGE, RangeRequest,
+    RangeResponse, StatusRequest, StatusResponse,
 };
 use crate::walker::Summary;
 use crate::{DB, Etcd, KIND, snapshot};
@@ -36,8 +36,8 @@ impl Source for Etcd {
     /// and a user without the role `root`. Dropped: the connection closes.
     ///
     /// Where the job is incremental, a backup is what changed since its parent: each revision, as etcd
-    /// tells whoever watches. It is a full one where etcd gave up some of them, where it was restored
-    /// meanwhile, and after one that failed. Of changes the facts are `server_version`, `system_id`,
+    /// tells whoever watches. It is a full one where etcd gave up some of them, where it was restored or
+    /// upgraded meanwhile, where users or roles changed (3.4 does not tell), and after one that failed. Of changes the facts are `server_version`, `system_id`,
     /// `member_id`, `raft_term`, `revision`, `size` and `changes`, how many revisions they are.
     async fn backup(&self, request: &Request, out: &PartWriter) -> Result<Facts> {
         let deadline = Duration::from(self.deadline);
@@ -72,14 +72,32 @@ impl Source for Etcd {
         let snapshot = RestoreStep::new(DB, what, command);
         let of = format!("of=$TARGET/{CHANGES}");
         let what = "what changed since, into one file: a transaction in each line. Once etcd runs on the \
-                    restored data directory: `while IFS= read -r txn; do printf %s \"$txn\" | curl -sSf -o \
-                    /dev/null --data-binary @- http://127.0.0.1:2379/v3/kv/txn || break; done \
+                    restored data directory: `(while IFS= read -r txn; do printf %s \"$txn\" | curl -sSf -o \
+                    /dev/null --data-binary @- http://127.0.0.1:2379/v3/kv/txn || exit 1; done) \
                     <\"$TARGET/changes.jsonl\"`. Before 3.4 `v3` is `v3beta`; a transaction of more than \
-                    128 changes needs etcd's --max-txn-ops. Leases do not come back this way: \
-                    keys that had one since then stay";
+                    128 changes needs etcd's --max-txn-ops, a large one --max-request-bytes; with users, \
+                    give curl -H \"Authorization: TOKEN\", the token from /v3/auth/authenticate. Leases \
+                    do not come back this way: keys that had one since then stay";
         let command = ["dd", "bs=1M", "oflag=append", "conv=notrunc,fsync", &of];
         vec![snapshot, RestoreStep::new("changes-*.jsonl", what, command)]
     }
+}
+
+/// `None` before 3.5, where nobody tells.
+async fn auth_revision(client: &Client) -> Result<Option<u64>> {
+    let asked = client.ask("/etcdserverpb.Auth/AuthStatus", AuthStatusRequest {});
+    match asked.await {
+        Ok(AuthStatusResponse { auth_revision }) => Ok(Some(auth_revision)),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// `3.6` of `3.6.16`.
+pub(crate) fn minor(version: &str) -> Option<String> {
+    let mut numbers = version.split('.');
+    let (major, minor) = (numbers.next()?, numbers.next()?);
+    Some(format!("{major}.{minor}"))
 }
 
 impl Etcd {
@@ -107,9 +125,20 @@ impl Etcd {
             .with("raft_term", header.raft_term)
             .with("size", status.db_size);
 
+        let auth = match request.state_dir.is_some() {
+            true => auth_revision(&client).await?,
+            false => None,
+        };
         let parent = request.parent.as_deref();
         let mark = parent.and_then(|parent| Some((parent, Mark::take(request, parent)?)));
-        let mark = mark.filter(|(_, mark)| mark.cluster == header.cluster_id);
+        // Users and roles are in a snapshot alone, and `etcdutl` must be of its version.
+        let mark = mark.filter(|(parent, mark)| {
+            let had = parent.facts.get("server_version").and_then(Value::as_str);
+            let has = facts.get("server_version").and_then(Value::as_str);
+            mark.cluster == header.cluster_id
+                && mark.auth == auth
+                && had.and_then(minor) == has.and_then(minor)
+        });
         if let Some((parent, mark)) = mark
             && let Some(changes) = Changes::since(Arc::clone(&client), &mark, agreed).await?
         {
@@ -122,7 +151,7 @@ impl Etcd {
                     snapshot::told(tell)?
                 }
             };
-            Mark::leave(request, header.cluster_id, &last);
+            Mark::leave(request, header.cluster_id, auth, &last);
             return Ok(facts
                 .with("revision", agreed)
                 .with("changes", agreed - mark.revision));
@@ -131,7 +160,7 @@ impl Etcd {
         if request.state_dir.is_some() {
             let revision = facts.get("revision").and_then(Value::as_i64).unwrap_or(0);
             match changes::last(client, revision).await {
-                Ok(Some(last)) => Mark::leave(request, header.cluster_id, &last),
+                Ok(Some(last)) => Mark::leave(request, header.cluster_id, auth, &last),
                 Ok(None) => {}
                 Err(error) => tracing::warn!("{}; the next backup is a full one", error.chain()),
             }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use backup_core::{
     Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait,
@@ -77,6 +78,7 @@ impl Target for EtcdServer {
             client: &client,
             mode,
             leases: (self.leases == Leases::Grant).then(HashMap::new),
+            granted: &latest.leases,
             leased: 0,
             batch: Vec::new(),
             bytes: 0,
@@ -84,7 +86,7 @@ impl Target for EtcdServer {
         let mut values = latest.values(parts).await?;
         while let Some(found) = values.next().await? {
             for value in found {
-                writer.put(value, &latest.leases).await?;
+                writer.put(value).await?;
             }
         }
         writer.flush().await?;
@@ -131,49 +133,59 @@ impl EtcdServer {
 struct Writer<'a> {
     client: &'a Client,
     mode: Conflict,
-    /// The leases that were granted, by the number that they had. `None`: they are dropped.
-    leases: Option<HashMap<i64, i64>>,
+    /// The leases that were granted, by the number that they had, and when. `None`: they are dropped.
+    leases: Option<HashMap<i64, (i64, Instant)>>,
+    /// How long each was granted for, in seconds.
+    granted: &'a HashMap<i64, i64>,
     leased: u64,
+    /// With the leases that they had.
     batch: Vec<PutRequest>,
     bytes: usize,
 }
 
 impl Writer<'_> {
-    async fn put(&mut self, row: KeyValue, granted: &HashMap<i64, i64>) -> Result<()> {
+    async fn put(&mut self, row: KeyValue) -> Result<()> {
         let size = row.key.len() + row.value.len();
         if self.batch.len() == OPERATIONS || (self.bytes + size > BYTES && !self.batch.is_empty()) {
             self.flush().await?;
         }
-        let lease = self.lease(row.lease, granted).await?;
-        self.leased += u64::from(lease != 0);
         self.bytes += size;
         self.batch.push(PutRequest {
             key: row.key,
             value: row.value,
-            lease,
+            lease: row.lease,
         });
         Ok(())
     }
 
-    /// A lease of the same length for the one that a key had. 0: none.
-    async fn lease(&mut self, old: i64, granted: &HashMap<i64, i64>) -> Result<i64> {
-        let (Some(leases), Some(ttl)) = (&mut self.leases, granted.get(&old)) else {
+    /// A lease of the same length for the one that a key had, with most of it left: keys of one lease may
+    /// be minutes apart. 0: none.
+    async fn lease(&mut self, old: i64) -> Result<i64> {
+        let (Some(leases), Some(ttl)) = (&mut self.leases, self.granted.get(&old)) else {
             return Ok(0);
         };
-        if let Some(lease) = leases.get(&old) {
+        let third = Duration::from_secs(ttl.unsigned_abs()) / 3;
+        if let Some((lease, since)) = leases.get(&old)
+            && since.elapsed() < third
+        {
             return Ok(*lease);
         }
         let question = LeaseGrantRequest { ttl: *ttl };
+        let since = Instant::now();
         let lease: LeaseGrantResponse = self.client.ask(LEASE_GRANT, question).await?;
-        leases.insert(old, lease.id);
+        leases.insert(old, (lease.id, since));
         Ok(lease.id)
     }
 
     async fn flush(&mut self) -> Result<()> {
-        let puts = std::mem::take(&mut self.batch);
+        let mut puts = std::mem::take(&mut self.batch);
         self.bytes = 0;
         if puts.is_empty() {
             return Ok(());
+        }
+        for put in &mut puts {
+            put.lease = self.lease(put.lease).await?;
+            self.leased += u64::from(put.lease != 0);
         }
         let compare = match self.mode {
             Conflict::Fail => puts.iter().map(absent).collect(),

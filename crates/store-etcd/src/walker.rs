@@ -116,7 +116,7 @@ impl Lines {
             Kind::Branch => {
                 let first = self.children.len();
                 for child in page::children(page, head.count) {
-                    match child.and_then(|child| u32::try_from(child).ok()) {
+                    match child.and_then(|(_, child)| u32::try_from(child).ok()) {
                         Some(child) => self.children.push(child),
                         None => return self.children.truncate(first),
                     }

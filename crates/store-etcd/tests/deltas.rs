@@ -179,6 +179,73 @@ async fn every_revision_comes_back_as_it_was() {
     }
 }
 
+/// bbolt ends a server that deletes rows below a branch with one child.
+#[tokio::test]
+async fn what_was_laid_upon_a_snapshot_can_be_compacted() {
+    for it in Kind::all() {
+        let server = it.start(&[]);
+        // More leaves than one branch has room for.
+        let value = "x".repeat(1900);
+        for round in 0..4 {
+            let puts: String = (0..100)
+                .map(|n| format!("put page/{round}/{n} {value}\n"))
+                .collect();
+            server.ctl(&["txn"], &format!("\n{puts}\n\n")).unwrap();
+        }
+        let chain = Chain::new();
+        chain.back_up(server.source()).await.unwrap();
+        for n in 0..20 {
+            server.ask(&["put", "hot", &n.to_string()]);
+        }
+        let newest = chain.back_up(server.source()).await.unwrap();
+        assert_eq!(parts(&newest), 2);
+        for bump in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let target = match bump {
+                true => it.target(folder.path()),
+                false => it.target(folder.path()).bump_revision(0),
+            };
+            chain.restore(&newest, &target, None).await.unwrap();
+            let mut restored = it.start_on_copy(folder.path());
+            restored.ask(&["put", "hot", "after"]);
+            let at = restored.revision().to_string();
+            restored.ask(&["compact", &at, "--physical"]);
+            restored.ask(&["defrag"]);
+            restored.kill();
+            restored.run();
+            let hot = restored.ask(&["get", "hot", "--print-value-only"]);
+            assert_eq!(hot, "after\n");
+            let keys = restored.ask(&["get", "page/", "--prefix", "--keys-only"]);
+            assert_eq!(keys.split_whitespace().count(), 400, "{it:?}");
+        }
+    }
+}
+
+/// Users and roles are in no revision.
+#[tokio::test]
+async fn other_users_or_nothing_to_watch_make_a_full_backup() {
+    let Some(it) = Kind::Etcd.at_hand() else {
+        return;
+    };
+    let server = it.start(&[]);
+    let chain = Chain::new();
+    for _ in 0..2 {
+        let empty = chain.back_up(server.source()).await.unwrap();
+        assert_eq!((&empty.parent, parts(&empty)), (&None, 1));
+    }
+    server.ask(&["put", "a", "1"]);
+    chain.back_up(server.source()).await.unwrap();
+    server.ask(&["put", "a", "2"]);
+    let built = chain.back_up(server.source()).await.unwrap();
+    assert_eq!(parts(&built), 2);
+    server.ask(&["user", "add", "mallory:pw"]);
+    let full = chain.back_up(server.source()).await.unwrap();
+    assert_eq!((&full.parent, parts(&full)), (&None, 1));
+    server.ask(&["put", "a", "3"]);
+    let built = chain.back_up(server.source()).await.unwrap();
+    assert_eq!(built.parent.as_ref(), Some(&full.id));
+}
+
 #[tokio::test]
 async fn keys_of_any_revision_come_back_into_a_cluster_that_runs() {
     for it in Kind::all() {
