@@ -257,10 +257,11 @@ fn pairs(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn halves(lines: &Bytes) -> Option<[Bytes; 2]> {
     let mut at = 0;
     for pair in pairs(lines) {
-        at += pair.len();
-        if at >= lines.len() / 2 {
+        // The last one may be larger than all before it.
+        if at > 0 && (at >= lines.len() / 2 || at + pair.len() == lines.len()) {
             break;
         }
+        at += pair.len();
     }
     (at < lines.len()).then(|| [lines.slice(at..), lines.slice(..at)])
 }
@@ -328,9 +329,15 @@ mod tests {
 
     #[test]
     fn a_batch_is_halved_between_documents() {
-        let [behind, before] = halves(&Bytes::from_static(LINES)).unwrap();
-        assert_eq!([before.to_vec(), behind.to_vec()].concat(), LINES);
-        assert_eq!(pairs(&before).count(), 1);
-        assert!(halves(&before).is_none());
+        let (small, large) = ("{}\n{\"x\":1}\n", "{}\n{\"x\":\"a long one\"}\n");
+        for lines in [[small, large], [large, small]] {
+            let lines = Bytes::from(lines.concat());
+            let [behind, before] = halves(&lines).unwrap();
+            assert_eq!([before.to_vec(), behind.to_vec()].concat(), lines);
+            assert_eq!((pairs(&before).count(), pairs(&behind).count()), (1, 1));
+            assert!(halves(&before).is_none());
+        }
+        let [behind, before] = halves(&Bytes::from(small.repeat(4))).unwrap();
+        assert_eq!((pairs(&before).count(), pairs(&behind).count()), (2, 2));
     }
 }

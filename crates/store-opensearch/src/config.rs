@@ -1,10 +1,10 @@
 //! Sources and targets as configuration writes them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use backup_core::Result;
 use backup_core::retention::Span;
+use backup_core::settings::Unknown;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -28,7 +28,7 @@ pub(crate) struct SourceTable {
     parallel: Option<usize>,
     timeout: Option<Span>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 /// Configuration of a target.
@@ -50,14 +50,14 @@ pub(crate) struct TargetTable {
     #[serde(rename = "one_moment")]
     _one_moment: Option<IgnoredAny>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 impl TryFrom<SourceTable> for OpenSearch {
     type Error = backup_core::Error;
 
     fn try_from(table: SourceTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let mut source = Self::new(table.pieces.server()?);
         source.indices = table.indices.checked()?;
         source.state = table.state.checked()?;
@@ -74,7 +74,7 @@ impl TryFrom<TargetTable> for OpenSearchCluster {
     type Error = backup_core::Error;
 
     fn try_from(table: TargetTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let mut target = Self::new(table.pieces.server()?);
         target.restoring = Restoring {
             indices: table.indices.checked()?,
@@ -108,7 +108,7 @@ pub(crate) struct SnapshotTable {
     deadline: Option<Span>,
     timeout: Option<Span>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 /// Configuration of a target for snapshots.
@@ -136,14 +136,14 @@ pub(crate) struct SnapshotTargetTable {
     #[serde(rename = "unencrypted")]
     _unencrypted: Option<IgnoredAny>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 impl TryFrom<SnapshotTable> for OpenSearchSnapshot {
     type Error = backup_core::Error;
 
     fn try_from(table: SnapshotTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let place = match (table.folder, table.repository) {
             (folder, Some(_)) if folder.is_some() || table.mounted.is_some() => {
                 return Err(invalid(
@@ -180,7 +180,7 @@ impl TryFrom<SnapshotTargetTable> for OpenSearchSnapshotTarget {
     type Error = backup_core::Error;
 
     fn try_from(table: SnapshotTargetTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let shared = table
             .folder
             .map(|folder| Shared::new(folder, table.mounted));
@@ -195,13 +195,6 @@ impl TryFrom<SnapshotTargetTable> for OpenSearchSnapshotTarget {
         target.deadline = table.deadline.unwrap_or(target.deadline);
         target.timeout = table.timeout.unwrap_or(target.timeout);
         Ok(target)
-    }
-}
-
-fn known(unknown: &BTreeMap<String, IgnoredAny>) -> Result<()> {
-    match unknown.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(invalid(format!("`{name}` is not known here"))),
     }
 }
 

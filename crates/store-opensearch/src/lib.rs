@@ -37,15 +37,19 @@
 //! - **Not in it**: the server's own indices (their names begin with a dot) unless a pattern names
 //!   them, users and roles, cluster settings, versions of documents, how a data stream is divided
 //!   into indices. Indices that do not keep the `_source` of their documents cannot be read this
-//!   way, and are refused.
+//!   way, and are refused. A stream comes back as one index, with the newest mapping of each field:
+//!   one whose indices share an id, or whose older documents do not fit that mapping, is refused
+//!   when it is restored. Take a snapshot of it.
 //! - **Rights**, with the security plugin: `cluster_monitor`, `indices:admin/resolve/index`,
 //!   `indices:admin/get`, `indices:data/read/search` and the `point_in_time` actions on the indices;
 //!   `cluster:admin/ingest/pipeline/get`, `cluster:admin/search/pipeline/get` and the `get` actions
-//!   of templates. A request that is denied ends the backup, and says which it was.
+//!   of templates. A request that is denied ends the backup, and says which it was. What is hidden
+//!   without a word is not in the backup, and nobody can tell: the roles of the user must not filter
+//!   documents or fields (DLS, FLS, masking), and the plugin's `do_not_fail_on_forbidden` must be off.
 //! - **The way back**, [`OpenSearchCluster`]: whole, selected or renamed indices into a cluster of the
 //!   same or another version. Everything is hashed before a byte is written; documents are counted
 //!   before an alias points to them.
-//! - **Versions.** OpenSearch from 2.4 on; tried with 2.19 and 3.8, without their security plugin:
+//! - **Versions.** OpenSearch from 2.9 on; tried with 2.19 and 3.8, without their security plugin:
 //!   its refusals are tested with what it is known to answer.
 //!
 //! Needs a tokio runtime with I/O and time enabled.
@@ -53,6 +57,7 @@
 mod bulk;
 mod client;
 mod config;
+mod count;
 mod failure;
 mod moment;
 mod names;

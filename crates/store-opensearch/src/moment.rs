@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup_core::settings::percent_encode;
 use backup_core::{Error, ErrorKind, Result, undo};
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::Method;
@@ -15,7 +16,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::client::{Call, Client};
-use crate::names::encode;
 
 /// How long the server keeps one of which it hears nothing more: what a backup that is killed
 /// leaves behind.
@@ -146,7 +146,7 @@ impl Drop for Moment {
 async fn open(client: &Client, index: &str) -> Result<String> {
     let path = format!(
         "/{}/_search/point_in_time?keep_alive={KEEP_ALIVE}&allow_partial_pit_creation=false",
-        encode(index)
+        percent_encode(index)
     );
     let opened: Opened = client
         .ask(&Call::new(Method::POST, path))
@@ -177,9 +177,10 @@ async fn close(client: &Client, points: BTreeMap<String, Point>) -> Result<()> {
     Ok(())
 }
 
-/// A search of which half an answer is none.
+/// A search of which half an answer is none, past the `index.search.default_pipeline` that an index
+/// may have: it would leave documents out, and out of their number too.
 pub(crate) fn search_call(body: &str) -> Call {
-    let path = "/_search?allow_partial_search_results=false";
+    let path = "/_search?allow_partial_search_results=false&search_pipeline=_none";
     Call::new(Method::POST, path).text(body.to_owned())
 }
 

@@ -54,7 +54,8 @@ pub enum Conflict {
     #[default]
     Delete,
     /// It is closed, and what it has is replaced by the server: for snapshots only, and where both
-    /// have as many shards. A data stream cannot be closed, and is deleted.
+    /// have as many shards. It is opened again where the server refuses. A data stream cannot be
+    /// closed, and is deleted.
     Close,
     /// The restore is refused all the same.
     Fail,

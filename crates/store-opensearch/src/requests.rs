@@ -3,13 +3,12 @@
 //! `PUT /orders {"settings":{…},"mappings":{…}}` is what the console of OpenSearch Dashboards takes,
 //! and what four words of shell give to `curl`.
 
+use backup_core::settings::{percent_decode, percent_encode};
 use backup_core::{ByteStream, Error, ErrorKind, Result};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use reqwest::Method;
 use serde_json::Value;
-
-use crate::names::{decode, encode};
 
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +75,7 @@ impl What {
     /// The path of the one that is called `name`.
     pub(crate) fn path(self, name: &str) -> String {
         let (_, before, behind) = self.form();
-        format!("{before}{}{behind}", encode(name))
+        format!("{before}{}{behind}", percent_encode(name))
     }
 }
 
@@ -131,7 +130,7 @@ impl Request {
             let name = path.strip_prefix(before)?.strip_suffix(behind)?;
             let named = name.is_empty() == (what == What::Aliases);
             let fits = by == method && named && !name.contains('/');
-            Some((what, fits.then(|| decode(name))??))
+            Some((what, fits.then(|| percent_decode(name).ok())??))
         };
         let (what, name) = What::ALL.into_iter().find_map(meant).ok_or_else(wrong)?;
         let body = match body {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use backup_core::{Error, ErrorKind, Occupancy, RestoreOptions, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::names::{Patterns, Rename};
 use crate::options::{Aliases, Conflict, Restoring};
@@ -95,13 +95,16 @@ impl Restoring {
         let mut actions = Vec::new();
         let mut names = BTreeSet::new();
         for action in said["actions"].as_array().into_iter().flatten() {
-            let mut add = action["add"].clone();
-            let index = add["index"].as_str().unwrap_or_default().to_owned();
-            if !self.indices.choose(&index) {
+            let Value::Object(mut add) = action["add"].clone() else {
+                continue;
+            };
+            let text = |add: &Map<String, Value>, name| add.get(name)?.as_str().map(str::to_owned);
+            let index = text(&add, "index").unwrap_or_default();
+            if !self.indices.want(&index) {
                 continue;
             }
-            names.extend(add["alias"].as_str().map(str::to_owned));
-            add["index"] = self.renamed(&index).into();
+            names.extend(text(&add, "alias"));
+            add.insert("index".to_owned(), self.renamed(&index).into());
             actions.push(json!({"add": add}));
         }
         match self.aliases.unwrap_or(default) {

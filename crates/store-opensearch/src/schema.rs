@@ -1,18 +1,20 @@
 //! What a cluster has besides documents, as the requests that make it again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use backup_core::settings::percent_encode;
 use backup_core::{ByteStream, Error, ErrorKind, Result};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
+use serde_json::map::Entry;
 use serde_json::{Map, Value, json};
 
 use crate::client::{Call, Client};
-use crate::names::{Patterns, encode};
+use crate::names::Patterns;
 use crate::requests::{Request, What};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 
 /// What there is by name.
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +35,13 @@ pub(crate) struct Named {
     pub(crate) data_stream: Option<String>,
 }
 
+impl Named {
+    /// The name by which patterns mean it: of an index of a stream, the stream's.
+    fn known_as(&self) -> &str {
+        self.data_stream.as_ref().unwrap_or(&self.name)
+    }
+}
+
 impl Names {
     pub(crate) async fn of(client: &Client) -> Result<Self> {
         let call = Call::get("/_resolve/index/*?expand_wildcards=all");
@@ -49,25 +58,20 @@ impl Names {
 
     /// The indices that are meant: of a stream, by the stream's name.
     pub(crate) fn choose(&self, patterns: &Patterns) -> Result<Vec<Named>> {
-        let known = |name: &str| {
-            let mut all = self.indices.iter().chain(&self.data_streams);
-            all.any(|named| named.name == name)
-        };
+        let known = |name: &str| self.all().any(|(_, known)| known == name);
         if let Some(missing) = patterns.exact().find(|name| !known(name)) {
             return Err(refused(format!(
                 "there is no index and no data stream `{missing}`: a name for each, or a pattern with `*`"
             )));
         }
-        let meant = |index: &&Named| {
-            let name = index.data_stream.as_ref().unwrap_or(&index.name);
-            patterns.choose(name)
-        };
+        let meant = |index: &&Named| patterns.choose(index.known_as());
         let chosen: Vec<Named> = self.indices.iter().filter(meant).cloned().collect();
         let closed = |index: &&Named| index.attributes.iter().any(|it| it == "closed");
         if let Some(index) = chosen.iter().find(closed) {
-            let name = &index.name;
             return Err(refused(format!(
-                "index `{name}` is closed, and nobody can read it: open it, or leave it out with \"-{name}\""
+                "index `{}` is closed, and nobody can read it: open it, or leave it out with \"-{}\"",
+                index.name,
+                index.known_as()
             )));
         }
         match chosen.is_empty() {
@@ -99,11 +103,25 @@ pub(crate) struct Learned {
     settings: BTreeMap<String, Value>,
     blocks: BTreeMap<String, Value>,
     aliases: Vec<Value>,
+    /// By stream, of all its indices.
+    mappings: BTreeMap<String, Map<String, Value>>,
 }
 
 pub(crate) type Shared = Arc<Mutex<Learned>>;
 
 impl Learned {
+    /// What makes the streams again, when all their indices are known.
+    fn streams(&self) -> Bytes {
+        let requests = self.mappings.iter().flat_map(|(stream, mapping)| {
+            [
+                Request::new(What::Stream, stream, Value::Null),
+                Request::new(What::Mapping, stream, mapping.clone().into()),
+                Request::new(What::Settings, stream, settings::loading().into()),
+            ]
+        });
+        lines(requests)
+    }
+
     /// Settings, then all aliases in one step, then what forbids to change any more.
     pub(crate) fn finish(&self) -> Bytes {
         let settings = |of: &BTreeMap<String, Value>| -> Vec<Request> {
@@ -117,7 +135,7 @@ impl Learned {
             requests.push(Request::new(What::Aliases, "", body));
         }
         requests.extend(settings(&self.blocks));
-        lines(&requests)
+        lines(requests)
     }
 }
 
@@ -132,16 +150,22 @@ pub(crate) fn create(
         let (client, state) = (Arc::clone(client), state.clone());
         stream::once(async move { cluster(&client, &state).await })
     };
-    let (client, learned) = (Arc::clone(client), Arc::clone(learned));
+    let (client, last) = (Arc::clone(client), Arc::clone(learned));
+    let learned = Arc::clone(learned);
     let indices = stream::iter(paths(chosen)).then(move |(path, indices)| {
         let (client, learned) = (Arc::clone(&client), Arc::clone(&learned));
         async move { describe(&client, &path, &indices, &learned).await }
     });
-    ByteStream::new(cluster.chain(indices).map_ok(|requests| lines(&requests)))
+    let streams = stream::once(async move { Ok(locked(&last).streams()) });
+    ByteStream::new(cluster.chain(indices).map_ok(lines).chain(streams))
 }
 
-fn lines(requests: &[Request]) -> Bytes {
-    let lines: Vec<u8> = requests.iter().flat_map(Request::line).collect();
+pub(crate) fn locked(learned: &Shared) -> MutexGuard<'_, Learned> {
+    learned.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lines(requests: impl IntoIterator<Item = Request>) -> Bytes {
+    let lines: Vec<u8> = requests.into_iter().flat_map(|it| it.line()).collect();
     lines.into()
 }
 
@@ -150,7 +174,7 @@ fn lines(requests: &[Request]) -> Bytes {
 fn paths(chosen: &[Named]) -> Vec<(String, Vec<Named>)> {
     let mut paths: Vec<(String, Vec<Named>)> = Vec::new();
     for index in chosen {
-        let name = encode(&index.name);
+        let name = percent_encode(&index.name);
         match paths.last_mut() {
             Some((path, indices)) if path.len() + name.len() < 3000 && indices.len() < 64 => {
                 path.push(',');
@@ -232,7 +256,7 @@ async fn describe(
     let call = Call::get(format!("{path}?flat_settings=true&expand_wildcards=all"));
     let mut said: Map<String, Value> = client.ask(&call).await?;
     let mut requests = Vec::new();
-    let mut learned = learned.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut learned = locked(learned);
     for index in indices {
         let name = &index.name;
         let said = said.remove(name).ok_or_else(|| {
@@ -245,23 +269,18 @@ async fn describe(
 }
 
 impl Learned {
-    /// Takes down what the server says of an index, and returns what makes it again.
-    fn index(&mut self, index: &Named, said: &Value) -> Result<Vec<Request>> {
-        let (name, mut mappings) = (&index.name, said["mappings"].clone());
-        let mut settings = Settings::split(&said["settings"]);
-        let whole = &mappings["_source"];
-        let filtered = ["includes", "excludes"]
-            .iter()
-            .any(|of| !whole[of].as_array().is_none_or(Vec::is_empty));
-        if whole["enabled"] == false
-            || filtered
-            || settings.is("index.derived_source.enabled", "true")
-        {
+    /// Takes down what the server says of an index, and returns what makes it again, if it belongs
+    /// to no stream.
+    fn index(&mut self, index: &Named, said: &Value) -> Result<Option<Request>> {
+        let name = &index.name;
+        if !keeps_source(said) {
             return Err(refused(format!(
                 "index `{name}` does not keep the whole `_source` of its documents, so they cannot be read: leave it out \
-                 with \"-{name}\", or back it up as type opensearch-snapshot"
+                 with \"-{}\", or back it up as type opensearch-snapshot",
+                index.known_as()
             )));
         }
+        let mut settings = Settings::split(&said["settings"]);
         let shards = settings
             .create
             .get("index.number_of_shards")
@@ -274,28 +293,19 @@ impl Learned {
         let Some(stream) = &index.data_stream else {
             self.aliases(name, said);
             self.keep(name, &settings);
-            let body = json!({"settings": settings.create, "mappings": mappings});
-            return Ok(vec![Request::new(What::Index, name, body)]);
+            let body = json!({"settings": settings.create, "mappings": said["mappings"]});
+            return Ok(Some(Request::new(What::Index, name, body)));
         };
         // The last index of a stream is the one that is written to.
-        let first = !self.settings.contains_key(stream);
         settings.blocks.clear();
-        // What `loading` says ends, also where the template says nothing.
-        for name in ["index.auto_expand_replicas", "index.final_pipeline"] {
-            settings.after.entry(name).or_insert(Value::Null);
-        }
         self.keep(stream, &settings);
-        if let Some(mappings) = mappings.as_object_mut() {
-            mappings.remove("_data_stream_timestamp");
+        let mut mappings = said["mappings"].as_object().cloned().unwrap_or_default();
+        mappings.remove("_data_stream_timestamp");
+        if let Some(older) = self.mappings.remove(stream) {
+            add_fields(&mut mappings, older);
         }
-        let created = first.then(|| Request::new(What::Stream, stream, Value::Null));
-        let mapping = Request::new(What::Mapping, stream, mappings);
-        let loading = first.then(|| Request::new(What::Settings, stream, settings.loading()));
-        Ok(created
-            .into_iter()
-            .chain([mapping])
-            .chain(loading)
-            .collect())
+        self.mappings.insert(stream.clone(), mappings);
+        Ok(None)
     }
 
     fn aliases(&mut self, index: &str, said: &Value) {
@@ -314,6 +324,45 @@ impl Learned {
                 .insert(name.to_owned(), settings.blocks.clone().into());
         }
     }
+}
+
+/// Whether an index, of which the server says this, keeps its documents as they were written.
+pub(crate) fn keeps_source(said: &Value) -> bool {
+    let source = &said["mappings"]["_source"];
+    let all = |of: &str| source[of].as_array().is_none_or(Vec::is_empty);
+    source["enabled"] != false
+        && all("includes")
+        && all("excludes")
+        && said["settings"]["index.derived_source.enabled"] != "true"
+}
+
+/// Adds to a mapping, or to a field of one, the fields of an older one that it lacks.
+fn add_fields(newer: &mut Map<String, Value>, older: Map<String, Value>) {
+    for (within, fields) in older {
+        let ("properties" | "fields", Value::Object(fields)) = (&*within, fields) else {
+            continue;
+        };
+        let Value::Object(known) = newer.entry(within).or_insert_with(|| json!({})) else {
+            continue;
+        };
+        for (name, field) in fields {
+            match known.entry(name) {
+                Entry::Vacant(place) => _ = place.insert(field),
+                Entry::Occupied(mut known) => match (known.get_mut(), field) {
+                    (Value::Object(newer), Value::Object(older)) if kind(newer) == kind(&older) => {
+                        add_fields(newer, older);
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+/// The type of a field. An object says it only as long as it has no fields.
+fn kind(field: &Map<String, Value>) -> &str {
+    let kind = field.get("type").and_then(Value::as_str);
+    kind.unwrap_or("object")
 }
 
 #[cfg(test)]
@@ -367,5 +416,55 @@ mod tests {
                 .unwrap_err();
             assert!(error.to_string().contains("whole `_source`"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_stream_has_the_fields_of_all_its_indices_as_the_newest_has_them() {
+        let mut learned = Learned::default();
+        for (name, mappings) in [
+            (
+                ".ds-s-1",
+                json!({"dynamic": "false", "_data_stream_timestamp": {"enabled": true}, "properties": {
+                    "code": {"type": "long"},
+                    "gone": {"type": "date"},
+                    "text": {"type": "text", "fields": {"raw": {"type": "keyword"}}},
+                    "o": {"properties": {"a": {"type": "long"}, "b": {"type": "long"}}},
+                    "was object": {"properties": {"a": {"type": "long"}}},
+                    "was empty": {"type": "object"},
+                }}),
+            ),
+            (".ds-s-2", json!({})),
+            (
+                ".ds-s-3",
+                json!({"properties": {
+                    "code": {"type": "keyword"},
+                    "text": {"type": "text"},
+                    "o": {"properties": {"a": {"type": "keyword"}}},
+                    "was object": {"type": "keyword"},
+                    "was empty": {"properties": {"a": {"type": "long"}}},
+                }}),
+            ),
+        ] {
+            let said = json!({"mappings": mappings, "settings": {}, "aliases": {}});
+            let request = learned.index(&named(name, Some("s"), ""), &said);
+            assert_eq!(request.unwrap(), None);
+        }
+        let lines = String::from_utf8(learned.streams().to_vec()).unwrap();
+        let lines: Vec<&str> = lines.lines().collect();
+        let mapping: Value =
+            serde_json::from_str(lines[1].strip_prefix("PUT /s/_mapping ").unwrap()).unwrap();
+        assert_eq!(
+            mapping,
+            json!({"properties": {
+                "code": {"type": "keyword"},
+                "gone": {"type": "date"},
+                "text": {"type": "text", "fields": {"raw": {"type": "keyword"}}},
+                "o": {"properties": {"a": {"type": "keyword"}, "b": {"type": "long"}}},
+                "was object": {"type": "keyword"},
+                "was empty": {"properties": {"a": {"type": "long"}}},
+            }})
+        );
+        assert!(lines[0].starts_with("PUT /_data_stream/s "));
+        assert!(lines[2].starts_with("PUT /s/_settings "));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use backup_core::settings::{one, percent_decode};
 use backup_core::{Error, ErrorKind, Result, Secret};
 use serde::Deserialize;
 
@@ -44,15 +45,9 @@ impl Pieces {
         let url = self.url.as_ref();
         let url = url.ok_or_else(|| invalid("no server: write `url = \"https://HOST:9200\"`"))?;
         let mut server = Server::of_url(url.expose())?;
-        if self.user.is_some() && server.user.is_some() && self.user != server.user {
-            return Err(twice("user"));
-        }
-        let (said, beside) = (text(&server.password), text(&self.password));
-        if said.is_some() && beside.is_some() && said != beside {
-            return Err(twice("password"));
-        }
-        server.user = server.user.or(self.user);
-        server.password = server.password.or(self.password);
+        server.user = one("user", server.user, self.user)?;
+        let password = one("password", text(&server.password), text(&self.password))?;
+        server.password = password.map(Secret::new);
         server.tls.cacert = self.cacert;
         server.tls.client = match (self.cert, self.key) {
             (Some(cert), Some(key)) => Some((cert, key)),
@@ -72,12 +67,6 @@ fn text(secret: &Option<Secret>) -> Option<&str> {
     secret.as_ref().map(Secret::expose)
 }
 
-fn twice(what: &str) -> Error {
-    invalid(format!(
-        "`{what}` is given twice, with different values: in the url and beside it"
-    ))
-}
-
 impl Server {
     /// `https://USER:PASSWORD@HOST:PORT/PATH`, names percent-encoded. The path is that of a proxy.
     pub(crate) fn of_url(url: &str) -> Result<Self> {
@@ -88,10 +77,13 @@ impl Server {
         if !whole || url.query().is_some() || url.fragment().is_some() {
             return Err(wrong());
         }
-        let decoded = |text: &str| crate::names::decode(text).ok_or_else(wrong);
         let user = Some(url.username()).filter(|user| !user.is_empty());
-        let user = user.map(decoded).transpose()?;
-        let password = url.password().map(decoded).transpose()?.map(Secret::new);
+        let user = user.map(percent_decode).transpose()?;
+        let password = url
+            .password()
+            .map(percent_decode)
+            .transpose()?
+            .map(Secret::new);
         let cleared = url.set_username("").and_then(|()| url.set_password(None));
         cleared.map_err(|()| wrong())?;
         Ok(Self {

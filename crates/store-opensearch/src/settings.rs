@@ -1,6 +1,6 @@
 //! Which settings an index is made with, and which have to wait.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::schema::entries;
 
@@ -16,12 +16,13 @@ pub(crate) struct Settings {
 /// What the server says itself of an index, and lets nobody set (`IndexMetadata`,
 /// `INDEX_..._SETTING` with `PrivateIndex`; `ResizeSourceIndexSettings`). The flood stage sets the
 /// last one, and takes it away again.
-const NOT_OURS: [&str; 9] = [
+const NOT_OURS: [&str; 10] = [
     "index.uuid",
     "index.history.uuid",
     "index.creation_date",
     "index.provided_name",
     "index.version.",
+    "index.remote_store.",
     "index.resize.",
     "index.routing.allocation.initial_recovery.",
     "index.verified_before_close",
@@ -52,37 +53,35 @@ impl Settings {
             place.insert(name.clone(), value.clone());
         }
         let after = &mut settings.after;
-        after.entry("index.refresh_interval").or_insert(Value::Null);
-        if after
-            .get("index.auto_expand_replicas")
-            .is_some_and(|value| value != "false")
-        {
+        for name in AFTER {
+            // What the index does not say, a template must not say for it.
+            after.entry(name).or_insert(Value::Null);
+        }
+        let expands = after.get("index.auto_expand_replicas");
+        if expands.is_some_and(|to| !to.is_null() && to != "false") {
             after.remove("index.number_of_replicas");
         }
-        for (name, value) in [
-            ("index.number_of_replicas", "0"),
-            ("index.refresh_interval", "-1"),
-        ] {
-            settings.create.insert(name.to_owned(), value.into());
-        }
+        settings.create.extend(loading());
         settings
     }
+}
 
-    pub(crate) fn is(&self, name: &str, value: &str) -> bool {
-        self.create.get(name).is_some_and(|set| set == value)
-    }
-
-    /// For what a template made.
-    pub(crate) fn loading(&self) -> Value {
-        json!({
-            "index.number_of_replicas": "0", "index.refresh_interval": "-1",
-            "index.auto_expand_replicas": "false", "index.final_pipeline": "_none",
-        })
-    }
+/// How an index is while its documents are loaded, whatever a template says.
+pub(crate) fn loading() -> Map<String, Value> {
+    let settings = [
+        ("index.number_of_replicas", "0"),
+        ("index.auto_expand_replicas", "false"),
+        ("index.refresh_interval", "-1"),
+        ("index.final_pipeline", "_none"),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.into()));
+    settings.into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -91,15 +90,22 @@ mod tests {
             "index.uuid": "u", "index.version.created": "1", "index.number_of_shards": "2",
             "index.number_of_replicas": "1", "index.auto_expand_replicas": "0-1", "index.final_pipeline": "p",
             "index.blocks.write": "true", "index.blocks.read_only_allow_delete": "true",
+            "index.remote_store.enabled": "true",
         }));
         let value = |map: &Map<String, Value>| Value::from(map.clone());
         assert_eq!(
             value(&settings.create),
-            json!({"index.number_of_shards": "2", "index.number_of_replicas": "0", "index.refresh_interval": "-1"})
+            json!({
+                "index.number_of_shards": "2", "index.number_of_replicas": "0", "index.refresh_interval": "-1",
+                "index.auto_expand_replicas": "false", "index.final_pipeline": "_none",
+            })
         );
         assert_eq!(
             value(&settings.after),
-            json!({"index.auto_expand_replicas": "0-1", "index.final_pipeline": "p", "index.refresh_interval": null})
+            json!({
+                "index.auto_expand_replicas": "0-1", "index.final_pipeline": "p",
+                "index.refresh_interval": null, "index.default_pipeline": null,
+            })
         );
         assert_eq!(
             value(&settings.blocks),

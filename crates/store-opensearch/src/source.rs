@@ -1,5 +1,5 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use backup_core::{
@@ -46,13 +46,7 @@ impl Source for OpenSearch {
                 schema::create(&client, &chosen, &self.state, &learned),
             )
         };
-        let known = || {
-            learned
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .indices
-                .clone()
-        };
+        let known = || schema::locked(&learned).indices.clone();
 
         let mut counted = Vec::new();
         if self.one_moment {
@@ -73,10 +67,7 @@ impl Source for OpenSearch {
                 moment.close().await?;
             }
         }
-        let finish = learned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .finish();
+        let finish = schema::locked(&learned).finish();
         out.write(FINISH, ByteStream::from_bytes(finish)).await?;
 
         let moment = if self.one_moment { "one" } else { "each" };
@@ -96,7 +87,8 @@ impl Source for OpenSearch {
                 CREATE,
                 "what has to be there before documents: scripts, pipelines, templates and empty indices, a request on each \
                  line. TARGET is a cluster as https://HOST:9200. What else curl needs to know, such as `user` and \
-                 `cacert`, goes into ~/.curlrc. It ends at the first index that is there already",
+                 `cacert`, goes into ~/.curlrc. It ends at the first index that is there already. An alias that a template gives \
+                 to an index stays",
                 REQUESTS,
             )
             .needs(["curl"]),

@@ -2,19 +2,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup_core::settings::percent_encode;
 use backup_core::{
     Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::bulk;
 use crate::client::{Call, Client};
-use crate::names::{DOCUMENTS, encode, part};
+use crate::count::count;
+use crate::names::{DOCUMENTS, part};
 use crate::options::Restoring;
 use crate::requests::{Lines, Request, What};
-use crate::schema::Names;
+use crate::schema::{Names, entries, keeps_source};
 use crate::unfinished::{Unfinished, remove};
 use crate::{CREATE, Conflict, FINISH, KIND, OpenSearchCluster};
 
@@ -38,9 +40,9 @@ impl Target for OpenSearchCluster {
     }
 
     /// Makes what documents need (scripts, pipelines and templates that the cluster has already stay
-    /// as they are), then the indices without copies and refreshes, then loads the documents past
-    /// all ingest pipelines, counts them, and last sets what had to wait and the aliases, all of
-    /// those in one step.
+    /// as they are), then the indices without copies, refreshes and the pipelines and aliases that
+    /// templates give them, then loads the documents past all ingest pipelines, counts them, and last
+    /// sets what had to wait and the aliases, all of those in one step.
     ///
     /// Refused before anything is touched: a name that is taken, unless the caller agreed to
     /// replace and [`Conflict`] allows it.
@@ -100,7 +102,7 @@ impl Plan {
         let mut wanted = BTreeMap::new();
         let mut lines = Lines::of(parts.open(CREATE).await?);
         while let Some(Request { what, name, .. }) = lines.request().await? {
-            if matches!(what, What::Index | What::Stream) && how.indices.choose(&name) {
+            if matches!(what, What::Index | What::Stream) && how.indices.want(&name) {
                 wanted.insert(name, Wanted::default());
             }
         }
@@ -157,18 +159,16 @@ impl Plan {
             client
                 .send(&Call::new(
                     Method::POST,
-                    format!("/{}/_refresh", encode(&name)),
+                    format!("/{}/_refresh", percent_encode(&name)),
                 ))
                 .await?;
-            let found: Value = client
-                .ask(&Call::get(format!("/{}/_count", encode(&name))))
-                .await?;
-            if found["_shards"]["failed"] != 0 || found["count"] != wanted.documents {
+            let found = count(client, &name).await?;
+            if found != wanted.documents {
                 return Err(Error::new(
                     ErrorKind::Corrupt,
                     format!(
-                        "`{name}` has {} documents, and {} were backed up",
-                        found["count"], wanted.documents
+                        "`{name}` has {found} documents, and {} were backed up",
+                        wanted.documents
                     ),
                 ));
             }
@@ -187,12 +187,12 @@ async fn create(
     let mut lines = Lines::of(parts.open(CREATE).await?);
     while let Some(mut request) = lines.request().await? {
         if request.what.is_state() {
-            if how.state.choose(&request.name) && !exists(client, &request).await? {
+            if how.state.want(&request.name) && !exists(client, &request).await? {
                 put(client, &request).await?;
             }
             continue;
         }
-        if !how.indices.choose(&request.name) {
+        if !how.indices.want(&request.name) {
             continue;
         }
         request.name = how.renamed(&request.name);
@@ -206,6 +206,7 @@ async fn create(
                     }
                     return Err(error);
                 }
+                free(client, &request.name).await?;
             }
             _ => put(client, &request).await?,
         }
@@ -237,6 +238,34 @@ async fn make(client: &Client, request: &Request) -> Result<()> {
         },
         made => made,
     }
+}
+
+/// Takes from an index what a template gave it and the backup does not: aliases. Refused where one
+/// had it made so that documents would be lost.
+async fn free(client: &Client, name: &str) -> Result<()> {
+    let path = format!("/{}?flat_settings=true", percent_encode(name));
+    let said: Map<String, Value> = client.ask(&Call::get(path)).await?;
+    let mut actions = Vec::new();
+    for (index, said) in &said {
+        if !keeps_source(said) {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "a template of the cluster keeps `{name}` from having the whole `_source` of its documents: change it, \
+                     or restore under another name (`rename`)"
+                ),
+            ));
+        }
+        let aliases = entries(&said["aliases"]);
+        let remove =
+            |alias| json!({"remove": {"index": index, "alias": alias, "must_exist": false}});
+        actions.extend(aliases.map(|(alias, _)| remove(alias)));
+    }
+    if actions.is_empty() {
+        return Ok(());
+    }
+    let body = json!({"actions": actions});
+    put(client, &Request::new(What::Aliases, "", body)).await
 }
 
 /// Sent once where it makes an index: a second one would find the first.
@@ -275,7 +304,7 @@ pub(crate) async fn finish(client: &Client, parts: &PartReader, how: &Restoring)
             {
                 continue;
             }
-        } else if how.indices.choose(&request.name) {
+        } else if how.indices.want(&request.name) {
             request.name = how.renamed(&request.name);
         } else {
             continue;

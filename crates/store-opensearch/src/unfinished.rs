@@ -33,6 +33,11 @@ impl Unfinished {
         self.made.pop();
     }
 
+    /// The same of all of them.
+    pub(crate) fn none_made(&mut self) {
+        self.made.clear();
+    }
+
     pub(crate) fn keep(mut self) {
         self.made.clear();
     }

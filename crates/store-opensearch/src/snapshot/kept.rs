@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backup_core::settings::percent_encode;
 use backup_core::{Delegated, Error, ErrorKind, Result, async_trait};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,6 @@ use super::OpenSearchSnapshot;
 use super::named::Named;
 use super::state::Snapshot;
 use crate::client::{Call, Client};
-use crate::names::encode;
 
 /// A repository of the cluster.
 #[derive(Clone, Debug)]
@@ -52,22 +52,25 @@ impl Kept {
     }
 
     /// Refuses a repository that is not what it should be, that keeps data in the clear where nobody
-    /// agreed to that, or that not every node can write into. Registers what is missing.
-    pub(crate) async fn require(&self, client: &Client) -> Result<()> {
+    /// agreed to that, or that not every node can write into. Registers what is missing. `version` is
+    /// what the server says of its own.
+    pub(crate) async fn require(&self, client: &Client, version: &Value) -> Result<()> {
         let name = &self.repository;
         let found = client.find(&Call::get(self.path())).await?;
-        let found = found.map(|mut found| found[name].take());
+        let found = found.map(|mut found| found.get_mut(name).map(Value::take).unwrap_or_default());
         if let (Some(found), Some(register)) = (&found, &self.register) {
             register.compare(name, found)?;
         }
         let register = self.register.as_ref().map(|register| json!(register));
         let what = found.as_ref().or(register.as_ref());
         let what = what.ok_or_else(|| missing(name))?;
-        if !self.unencrypted && !is_encrypted(what) {
+        if !self.unencrypted && !is_encrypted(what, version) {
+            let (setting, values) = encryption(version).unwrap_or(TYPED);
             return Err(Error::new(
                 ErrorKind::Refused,
                 format!(
-                    "repository `{name}` has no `server_side_encryption_type` that encrypts: say `unencrypted = true` if what it keeps may lie in the clear"
+                    "repository `{name}` does not encrypt what it keeps, as one of type `s3` with `{setting}` = {} would: say `unencrypted = true` if what it keeps may lie in the clear",
+                    values.join(" or ")
                 ),
             ));
         }
@@ -109,16 +112,30 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Whether what the repository's type calls encryption at rest is on ("Register snapshot
-/// repository", settings of `s3`). `bucket_default` leaves it to the bucket, which need not.
-fn is_encrypted(found: &Value) -> bool {
-    let settings = &found["settings"];
-    let kind = settings["server_side_encryption_type"].as_str();
-    let is_on = |value: &Value| text(value) == "true";
-    found["type"] == "s3"
-        && (matches!(kind, Some("AES256" | "aws:kms"))
-            // Before 3.1.
-            || is_on(&settings["server_side_encryption"]))
+/// A setting and those of its values that encrypt.
+type Encryption = (&'static str, &'static [&'static str]);
+
+/// Since 3.1, which ignores the other one. `bucket_default` leaves it to the bucket, which need not.
+const TYPED: Encryption = ("server_side_encryption_type", &["AES256", "aws:kms"]);
+/// Before, where the first one is ignored.
+const PLAIN: Encryption = ("server_side_encryption", &["true"]);
+
+/// What a server of this version calls encryption at rest ("Register snapshot repository", settings
+/// of `s3`).
+fn encryption(version: &Value) -> Option<Encryption> {
+    // With `compatibility.override_main_response_version`, before 3.0, it says 7.10.2 and no name.
+    let ours = version["distribution"] == "opensearch";
+    let number = version["number"].as_str().filter(|_| ours)?;
+    let mut numbers = number.split('.').map(|number| number.parse::<u32>().ok());
+    let version = (numbers.next()??, numbers.next()??);
+    Some(if version < (3, 1) { PLAIN } else { TYPED })
+}
+
+/// Not where nobody can tell.
+fn is_encrypted(found: &Value, version: &Value) -> bool {
+    encryption(version).is_some_and(|(setting, values)| {
+        found["type"] == "s3" && values.contains(&&*text(&found["settings"][setting]))
+    })
 }
 
 fn missing(repository: &str) -> Error {
@@ -131,7 +148,7 @@ fn missing(repository: &str) -> Error {
 }
 
 fn path(repository: &str) -> String {
-    format!("/_snapshot/{}", encode(repository))
+    format!("/_snapshot/{}", percent_encode(repository))
 }
 
 impl Receipt {
@@ -216,18 +233,26 @@ mod tests {
     #[test]
     fn only_what_says_so_is_encrypted() {
         let found = |kind: &str, setting: &str, value: &str| json!({"type": kind, "settings": {setting: value}});
-        for (kind, setting, value, is) in [
-            ("s3", "server_side_encryption_type", "AES256", true),
-            ("s3", "server_side_encryption_type", "aws:kms", true),
-            ("s3", "server_side_encryption_type", "bucket_default", false),
-            ("s3", "server_side_encryption", "true", true),
-            ("s3", "server_side_encryption", "false", false),
-            ("s3", "bucket", "b", false),
-            ("fs", "server_side_encryption_type", "AES256", false),
+        let (new, old) = ("server_side_encryption_type", "server_side_encryption");
+        for (version, kind, setting, value, is) in [
+            ("3.1.0", "s3", new, "AES256", true),
+            ("3.10.0-SNAPSHOT", "s3", new, "aws:kms", true),
+            ("4.0.0", "s3", new, "bucket_default", false),
+            ("3.1.0", "s3", old, "true", false),
+            ("3.0.0", "s3", old, "true", true),
+            ("2.19.1", "s3", old, "false", false),
+            ("2.19.1", "s3", new, "AES256", false),
+            ("3.8.0", "s3", "bucket", "b", false),
+            ("3.8.0", "fs", new, "AES256", false),
+            ("3", "s3", new, "AES256", false),
+            ("", "s3", old, "true", false),
         ] {
             let found = found(kind, setting, value);
-            assert_eq!(is_encrypted(&found), is, "{found}");
+            let version = json!({"distribution": "opensearch", "number": version});
+            assert_eq!(is_encrypted(&found, &version), is, "{version}: {found}");
         }
+        let other = json!({"number": "7.10.2"});
+        assert!(!is_encrypted(&found("s3", new, "AES256"), &other));
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub const RESTORE: &str = "restore.requests";
 /// # let source: store_opensearch::OpenSearchSnapshot = toml::from_str(r#"
 /// url = "https://backup@search.internal:9200"
 /// repository = "backups"
+/// ## before OpenSearch 3.1: server_side_encryption = true
 /// register = { type = "s3", settings = { bucket = "search", server_side_encryption_type = "aws:kms" } }
 /// # "#).unwrap();
 /// ```
@@ -168,7 +169,8 @@ impl OpenSearchSnapshot {
     }
 
     /// Takes a repository that does not say that what it keeps is encrypted: any but one of type `s3`
-    /// whose `server_side_encryption_type` is `AES256` or `aws:kms`.
+    /// whose `server_side_encryption_type` is `AES256` or `aws:kms`; before OpenSearch 3.1, whose
+    /// `server_side_encryption` is `true`. A server ignores the setting of the other version.
     #[must_use]
     pub fn unencrypted(mut self, allow: bool) -> Self {
         if let Place::Kept(kept) = &mut self.place {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backup_core::settings::percent_encode;
 use backup_core::{Error, ErrorKind, Result, undo};
 use reqwest::Method;
 use serde::Deserialize;
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::state::Snapshot;
 use crate::client::{Call, Client};
-use crate::names::encode;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -31,7 +31,11 @@ impl Named {
     pub(crate) fn new(client: &Arc<Client>, repository: &str, name: &str) -> Self {
         Self {
             client: Arc::clone(client),
-            path: format!("/_snapshot/{}/{}", encode(repository), encode(name)),
+            path: format!(
+                "/_snapshot/{}/{}",
+                percent_encode(repository),
+                percent_encode(name)
+            ),
         }
     }
 

@@ -60,7 +60,7 @@ impl Source for OpenSearchSnapshot {
                 facts(&snapshot).with("bytes", bytes)
             }
             Place::Kept(kept) => {
-                kept.require(&client).await?;
+                kept.require(&client, &about["version"]).await?;
                 let named = Named::new(&client, &kept.repository, &name);
                 let unkept = Unkept::new(&named);
                 let work = async {

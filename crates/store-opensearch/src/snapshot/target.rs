@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use backup_core::settings::percent_encode;
 use backup_core::{
     Error, ErrorKind, Occupancy, PartReader, RestoreOptions, Result, Target, async_trait,
 };
@@ -15,7 +16,7 @@ use super::repository::Repository;
 use super::{KIND, OpenSearchSnapshotTarget, REPOSITORY, archive};
 use crate::FINISH;
 use crate::client::{Call, Client};
-use crate::names::encode;
+use crate::count::count;
 use crate::options::{Conflict, Restoring};
 use crate::requests::What;
 use crate::schema::Names;
@@ -78,29 +79,33 @@ impl Target for OpenSearchSnapshotTarget {
         let mut unfinished = Unfinished::new(&client);
         let work = async {
             let mut closed = BTreeSet::new();
-            for (what, name) in taken {
-                match how.conflict {
-                    Conflict::Close if what == What::Index => {
-                        close(&client, &name).await?;
-                        closed.insert(name);
+            let asked = async {
+                for (what, name) in taken {
+                    match how.conflict {
+                        Conflict::Close if what == What::Index => {
+                            turn(&client, &name, "_close").await?;
+                            closed.insert(name);
+                        }
+                        _ => remove(&client, what, &name).await?,
                     }
-                    _ => remove(&client, what, &name).await?,
                 }
-            }
-            let asked = snapshot.restore(&asked(&wanted, &how)).await;
-            // It said yes, or nothing. What was closed stays, with what it had or has now.
-            if asked
-                .as_ref()
-                .map_or_else(|e| e.kind() == ErrorKind::Unavailable, |()| true)
-            {
                 for (what, name) in &wanted {
                     let name = how.renamed(name);
+                    // What was closed stays, with what it had or has now.
                     if !closed.contains(&name) {
                         unfinished.making(*what, &name);
                     }
                 }
+                snapshot.restore(&asked(&wanted, &how)).await
+            };
+            match asked.await {
+                // It said no, or nothing.
+                Err(error) if error.kind() != ErrorKind::Unavailable => {
+                    unfinished.none_made();
+                    return Err(open_again(&client, &closed, error).await);
+                }
+                asked => asked?,
             }
-            asked?;
             self.wait(&client, &ours).await?;
             finish(&client, parts, &how).await?;
             parts.require_complete([FINISH])
@@ -141,7 +146,7 @@ fn wanted(parts: &PartReader, how: &Restoring) -> Result<Vec<(What, String)>> {
     let all = all
         .into_iter()
         .chain(streams.iter().map(|name| (What::Stream, name.clone())));
-    let wanted: Vec<_> = all.filter(|(_, name)| how.indices.choose(name)).collect();
+    let wanted: Vec<_> = all.filter(|(_, name)| how.indices.want(name)).collect();
     let missing = how
         .indices
         .exact()
@@ -179,14 +184,24 @@ async fn unpack(parts: &PartReader, files: PathBuf) -> Result<()> {
         .await
 }
 
-async fn close(client: &Client, name: &str) -> Result<()> {
-    client
-        .send(&Call::new(
-            Method::POST,
-            format!("/{}/_close", encode(name)),
-        ))
-        .await
-        .map(drop)
+/// Opens or closes an index: `_open`, `_close`.
+async fn turn(client: &Client, name: &str, how: &str) -> Result<()> {
+    let path = format!("/{}/{how}", percent_encode(name));
+    client.send(&Call::new(Method::POST, path)).await.map(drop)
+}
+
+/// What was closed for a restore that the server refuses. Says in the error if it cannot be opened.
+async fn open_again(client: &Client, closed: &BTreeSet<String>, error: Error) -> Error {
+    let mut left = Vec::new();
+    for name in closed {
+        if let Err(why) = turn(client, name, "_open").await {
+            left.push(format!("`{name}` stays closed: {why}"));
+        }
+    }
+    match left.is_empty() {
+        true => error,
+        false => error.context(left.join("; ")),
+    }
 }
 
 impl OpenSearchSnapshotTarget {
@@ -222,7 +237,7 @@ impl OpenSearchSnapshotTarget {
             loop {
                 let path = format!(
                     "/_cluster/health/{}?level=indices&expand_wildcards=all",
-                    encode(name)
+                    percent_encode(name)
                 );
                 if is_there(&client.ask(&Call::get(path)).await?) {
                     break;
@@ -243,15 +258,7 @@ impl OpenSearchSnapshotTarget {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
             }
-            let found: Value = client
-                .ask(&Call::get(format!("/{}/_count", encode(name))))
-                .await?;
-            if found["_shards"]["failed"] != 0 {
-                return Err(Error::new(
-                    ErrorKind::Other,
-                    format!("not every shard of `{name}` can be searched"),
-                ));
-            }
+            count(client, name).await?;
         }
         Ok(())
     }
@@ -271,7 +278,7 @@ fn is_there(health: &Value) -> bool {
 async fn failed(client: &Client, name: &str) -> Result<Option<String>> {
     let path = format!(
         "/_cat/shards/{}?format=json&h=prirep,state,unassigned.reason,unassigned.details",
-        encode(name)
+        percent_encode(name)
     );
     let shards: Vec<Value> = client.ask(&Call::get(path)).await?;
     let hopeless = |shard: &&Value| {

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use reqwest::Method;
 use serde_json::json;
-use store_opensearch::{Aliases, OpenSearchSnapshot, OpenSearchSnapshotTarget};
+use store_opensearch::{Aliases, Conflict, OpenSearchSnapshot, OpenSearchSnapshotTarget};
 
 use super::support::gate::{FORBIDDEN, Gate, Reply, Rule};
-use super::support::one_clear_line;
+use super::support::{assert_same, one_clear_line};
 use super::{Place, job, restore};
 
 /// What other than `SUCCESS` a server may say at last; where these come from is said in
@@ -120,6 +120,33 @@ async fn a_snapshot_whose_files_are_lost_leaves_nothing_of_it_behind() {
         let line = one_clear_line(&error);
         assert!(line.contains("cannot be restored"), "{line}");
         assert_eq!(cluster.count().await, 0);
+        place.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_closed_for_a_restore_that_is_refused_is_open_again() {
+    for place in Place::all().await {
+        let cluster = &place.cluster;
+        let before = cluster.seed_few(5).await;
+        let job = place.job(place.source(&cluster.url));
+        let id = job.run(RunOptions::default()).await.unwrap().id;
+        let request = format!("POST /_snapshot/{}/lifebelt", place.repository);
+        let gate = Gate::to(cluster.port(), Rule::all(request.leak(), FORBIDDEN));
+        let target = OpenSearchSnapshotTarget::kept(&gate.url).unwrap();
+        let target = target
+            .indices([cluster.name("*")])
+            .conflict(Conflict::Close);
+        let agreed = RestoreRequest::default().overwrite(gate.url.clone());
+        let error = job.restore(&id, &target, agreed).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+        assert_eq!(gate.fired(), 1);
+        let line = one_clear_line(&error);
+        assert!(
+            !line.contains("closed") && !line.contains("deleted"),
+            "{line}"
+        );
+        assert_same(&cluster.fingerprint().await, &before, &cluster.url);
         place.leave().await;
     }
 }
