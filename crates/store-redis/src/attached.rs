@@ -53,10 +53,12 @@ impl Attached {
 
     /// The same after an error, which then says in what state the server is.
     pub(crate) async fn give_up(mut self, error: Error) -> Error {
+        let detached = detach(&self.server, self.patience).await;
+        // Only now: dropped while it waited, this must try again.
         self.detached = true;
         let server = &self.server;
         let state = async {
-            detach(server, self.patience).await?;
+            detached?;
             let mut connection = Connection::open(server, self.patience).await?;
             preflight::info(&mut connection).await
         };
@@ -75,6 +77,12 @@ impl Drop for Attached {
             return;
         }
         let (server, patience) = (self.server.clone(), self.patience);
+        // At once: the process may end before the server obeys.
+        tracing::warn!(
+            %server,
+            "the restore was given up, and the server is made a primary again: where it stays a \
+             replica, send it REPLICAOF NO ONE"
+        );
         // Without a runtime nobody can: it stays a replica of nobody, and says so in its log.
         undo(async move {
             if let Err(error) = detach(&server, patience).await {

@@ -28,8 +28,7 @@ const PIECE: usize = CHUNK / 2;
 pub(crate) struct Capture {
     connection: Connection,
     framing: Framing,
-    /// Which history of changes this is a moment of, and where in it.
-    pub(crate) replid: String,
+    /// Where this is in the history of changes.
     pub(crate) offset: u64,
 }
 
@@ -66,8 +65,8 @@ impl Capture {
         let line = announced(&mut connection).await?;
         let text = String::from_utf8_lossy(&line);
         let words: Vec<&str> = text.split(' ').collect();
-        let (replid, offset) = match words.as_slice() {
-            ["+FULLRESYNC", replid, offset] => ((*replid).to_owned(), offset.parse()),
+        let offset = match words.as_slice() {
+            ["+FULLRESYNC", _, offset] => offset.parse(),
             _ => return Err(named(refused(&psync, text.trim_start_matches('-')))),
         };
         let line = announced(&mut connection).await?;
@@ -78,7 +77,6 @@ impl Capture {
         Ok(Self {
             connection,
             framing,
-            replid,
             offset,
         })
     }

@@ -24,11 +24,12 @@ struct Shard {
 }
 
 /// Writes `shard-1.rdb` and so on, in the order of their first slots, and [`TOPOLOGY`]. Each shard
-/// is as it was at one moment, and they are at different moments. When slots moved meanwhile it is
-/// an error: a key may be in two parts, or in none.
+/// is as it was at one moment, and they are at different moments. When slots moved meanwhile, or a
+/// slot is on its way, it is an error: a key may be in two parts, or in none.
 pub(crate) async fn back_up(source: &Redis, node: &Server, out: &PartWriter) -> Result<Facts> {
     let patience = Duration::from(source.timeout);
     let shards = shards(node, patience).await?;
+    settled(node, &shards, patience).await?;
     let mut told = Vec::new();
     let mut keys = 0;
     for (index, shard) in shards.iter().enumerate() {
@@ -46,6 +47,7 @@ pub(crate) async fn back_up(source: &Redis, node: &Server, out: &PartWriter) -> 
             "part": part, "node": shard.id, "slots": shard.slots, "facts": facts,
         }));
     }
+    settled(node, &shards, patience).await?;
     if self::shards(node, patience).await? != shards {
         return Err(Error::new(
             ErrorKind::Unavailable,
@@ -93,6 +95,41 @@ async fn shards(node: &Server, patience: Duration) -> Result<Vec<Shard>> {
     Ok(shards)
 }
 
+/// No slot is on its way from one master to another: `CLUSTER SLOTS` does not show that, and keys
+/// move meanwhile. Each node knows of its own slots alone (`CLUSTER NODES`).
+async fn settled(node: &Server, shards: &[Shard], patience: Duration) -> Result<()> {
+    for shard in shards {
+        let master = node.at(&shard.host, shard.port);
+        let mut connection = Connection::open(&master, patience).await?;
+        let nodes = connection.ask_text(&["CLUSTER", "NODES"]).await?;
+        if let Some(slot) = moving(&nodes) {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "slot {slot} is on its way from or to {master}: finish or undo the migration \
+                     (`redis-cli --cluster fix`), and back up then"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A slot that comes or goes, of the node that says so: `[slot->-id]` and `[slot-<-id]` behind its
+/// ranges.
+fn moving(nodes: &str) -> Option<&str> {
+    let mut lines = nodes.lines().map(|line| line.split(' '));
+    let mut own = lines.find(|line| {
+        let mut flags = line.clone().nth(2).unwrap_or_default().split(',');
+        flags.any(|flag| flag == "myself")
+    })?;
+    own.find_map(|word| {
+        word.strip_prefix('[')?
+            .split_once('-')
+            .map(|(slot, _)| slot)
+    })
+}
+
 /// First and last slot, the master, and replicas. A node without a name is the one that was asked.
 fn range(reply: &Reply, asked: &Server) -> Option<((u64, u64), Shard)> {
     let [first, last, master, ..] = reply.array() else {
@@ -110,4 +147,21 @@ fn range(reply: &Reply, asked: &Server) -> Option<((u64, u64), Shard)> {
         slots: Vec::new(),
     };
     Some(((slot(first)?, slot(last)?), shard))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moving;
+
+    #[test]
+    fn a_slot_that_moves_is_seen_on_the_node_s_own_line() {
+        let own =
+            "07c37df 10.0.0.1:7000@17000,a-b.example myself,master - 0 0 1 connected 0-99 101";
+        let other = "67ed2db 10.0.0.2:7000@17000 master - 0 1 2 connected 102-200 [5->-07c37df]";
+        let nodes = |more: &str| format!("{other}\n{own}{more}\n");
+        assert_eq!(moving(&nodes("")), None);
+        assert_eq!(moving(&nodes(" [93->-67ed2db]")), Some("93"));
+        assert_eq!(moving(&nodes(" [77-<-67ed2db] [93->-67ed2db]")), Some("77"));
+        assert_eq!(moving(other), None);
+    }
 }

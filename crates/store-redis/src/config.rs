@@ -1,11 +1,11 @@
 //! Sources and targets as configuration writes them.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use backup_core::Result;
 use backup_core::retention::Span;
+use backup_core::settings::Unknown;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -27,7 +27,7 @@ pub(crate) struct SourceTable {
     max_age: Option<Span>,
     timeout: Option<Span>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 #[derive(Deserialize)]
@@ -59,14 +59,14 @@ pub(crate) struct TargetTable {
     #[serde(rename = "max_age")]
     _max_age: Option<IgnoredAny>,
     #[serde(flatten)]
-    unknown: BTreeMap<String, IgnoredAny>,
+    unknown: Unknown,
 }
 
 impl TryFrom<SourceTable> for Redis {
     type Error = backup_core::Error;
 
     fn try_from(table: SourceTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let of_url = table.pieces.url.is_some();
         let mut source = match (table.path, table.sentinel) {
             (None, None) => Self::new(table.pieces.server()?),
@@ -97,7 +97,7 @@ impl TryFrom<TargetTable> for RedisServer {
     type Error = backup_core::Error;
 
     fn try_from(table: TargetTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         if table.path.is_some() || table.append_only {
             return Err(invalid(
                 "`path` and `append_only` are for a file, and not for a `url`",
@@ -122,7 +122,7 @@ impl TryFrom<TargetTable> for RdbFile {
     type Error = backup_core::Error;
 
     fn try_from(table: TargetTable) -> Result<Self> {
-        known(&table.unknown)?;
+        table.unknown.refuse()?;
         let path = table.path.ok_or_else(|| invalid("no `path` of a file"))?;
         if table.listen.is_some() || table.advertise.is_some() || table.pieces.url.is_some() {
             return Err(invalid(
@@ -132,13 +132,6 @@ impl TryFrom<TargetTable> for RdbFile {
         let mut target = Self::new(path).append_only(table.append_only);
         target.restoring.part = table.part;
         Ok(target)
-    }
-}
-
-fn known(unknown: &BTreeMap<String, IgnoredAny>) -> Result<()> {
-    match unknown.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(invalid(format!("`{name}` is not known here"))),
     }
 }
 

@@ -40,11 +40,30 @@ pub(crate) enum Reply {
     Nil,
 }
 
-/// The longest line that is no text, and the longest text: bounds for what a server may cost.
+/// Bounds for what the other side may cost.
+#[derive(Clone, Copy)]
+struct Limits {
+    text: usize,
+    elements: usize,
+    depth: usize,
+}
+
+/// For the answers of a server that we went to.
+const ANSWER: Limits = Limits {
+    text: 16 << 20,
+    elements: 1 << 16,
+    depth: 8,
+};
+
+/// For what somebody says who came to us.
+const COMMAND: Limits = Limits {
+    text: 1 << 10,
+    elements: 16,
+    depth: 1,
+};
+
+/// The longest line that is no text.
 const LINE: usize = 64 << 10;
-const TEXT: usize = 16 << 20;
-const ELEMENTS: usize = 1 << 16;
-const DEPTH: usize = 8;
 
 impl Connection {
     /// Connects and logs in. `Denied`: wrong password; `Unavailable`: nobody there. `patience` is
@@ -115,7 +134,7 @@ impl Connection {
     /// to act on.
     pub(crate) async fn ask(&mut self, command: &[&str]) -> Result<Reply> {
         self.send(&request(command)).await?;
-        match self.reply_within(DEPTH).await? {
+        match self.reply_within(ANSWER).await? {
             Reply::Error(said) => Err(refused(command, &said)),
             reply => Ok(reply),
         }
@@ -185,7 +204,7 @@ impl Connection {
             let words = String::from_utf8_lossy(&line).into_owned();
             return Ok(words.split_whitespace().map(str::to_owned).collect());
         }
-        let command = self.reply_of(line, 1).await?;
+        let command = self.reply_of(line, COMMAND).await?;
         let words = command
             .array()
             .iter()
@@ -193,12 +212,12 @@ impl Connection {
         Ok(words.collect())
     }
 
-    async fn reply_within(&mut self, depth: usize) -> Result<Reply> {
+    async fn reply_within(&mut self, limits: Limits) -> Result<Reply> {
         let line = self.line().await?;
-        self.reply_of(line, depth).await
+        self.reply_of(line, limits).await
     }
 
-    async fn reply_of(&mut self, line: Bytes, depth: usize) -> Result<Reply> {
+    async fn reply_of(&mut self, line: Bytes, limits: Limits) -> Result<Reply> {
         let (kind, rest) = line.split_at(line.len().min(1));
         let text = || String::from_utf8_lossy(rest).into_owned();
         let number = std::str::from_utf8(rest)
@@ -212,7 +231,7 @@ impl Connection {
             (b"$", Some(length)) => {
                 let length = usize::try_from(length)
                     .ok()
-                    .filter(|length| *length <= TEXT);
+                    .filter(|length| *length <= limits.text);
                 let length = length.ok_or_else(|| self.strange("too long a text"))?;
                 while self.buffer.len() < length + 2 {
                     if !self.fill().await? {
@@ -225,11 +244,13 @@ impl Connection {
             }
             (b"*", Some(count)) => {
                 let count = usize::try_from(count).ok();
-                let count = count.filter(|count| *count <= ELEMENTS && depth > 0);
+                let count = count.filter(|count| *count <= limits.elements && limits.depth > 0);
                 let count = count.ok_or_else(|| self.strange("too large an answer"))?;
+                let depth = limits.depth - 1;
+                let within = Limits { depth, ..limits };
                 let mut elements = Vec::new();
                 for _ in 0..count {
-                    elements.push(Box::pin(self.reply_within(depth - 1)).await?);
+                    elements.push(Box::pin(self.reply_within(within)).await?);
                 }
                 Ok(Reply::Array(elements))
             }

@@ -34,14 +34,14 @@
 //!   itself writes them to a replica. Nothing is installed beside the server, nothing is read from
 //!   its disk, and it goes on working: it forks, as for a replica. Of a cluster `shard-1.rdb` and
 //!   so on, each at its own moment, and [`TOPOLOGY`].
-//! - **Rights**: `+psync +replconf +ping`, and `+info` for the facts. `+cluster|slots` for a
-//!   cluster.
+//! - **Rights**: `+psync +replconf +ping`, and `+info` for the facts. `+cluster|slots
+//!   +cluster|nodes` for a cluster, and `+role` for a server that sentinels name.
 //! - **Checked while it streams**: structure to the last key, and the checksum of the format. Half
 //!   of a snapshot, or one that is damaged, is no backup.
 //! - **The way back** is a running server, which becomes a replica of this program for as long as
 //!   it takes ([`RedisServer`]; rights: `+replicaof +info +config|get +select +function|dump
-//!   +bgsave +psync +replconf +ping`, and the server must reach this host), or the file from which
-//!   a stopped one starts ([`RdbFile`]).
+//!   +module|list +bgsave +psync +replconf +ping`, and the server must reach this host), or the file
+//!   from which a stopped one starts ([`RdbFile`]).
 //! - **Versions.** Redis from 4.0 on and Valkey; tried with 7.0, 8.2 and Valkey 9.1. A backup goes
 //!   back into a server that knows its format: of the same version or a newer one. Valkey does not
 //!   load what Redis writes from 7.4 on, nor the other way round.
@@ -56,9 +56,11 @@ mod capture;
 mod cluster;
 mod config;
 mod connection;
+mod durable;
 mod facts;
 mod file;
 mod framing;
+mod modules;
 mod options;
 mod owner;
 mod preflight;

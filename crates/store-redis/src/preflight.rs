@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::connection::{Connection, Reply};
 use crate::facts::{self, Info};
+use crate::modules;
 use crate::rdb::Version;
 
 /// Whether the server can take the backup. Everything that would make it refuse, or end (too few
@@ -59,12 +60,19 @@ pub(crate) async fn check(
             Error::new(ErrorKind::Refused, what).with_source(e)
         })?;
     }
-    if let Some(modules) = facts.get("modules")
-        && matches!(control.ask(&["MODULE", "LIST"]).await?, Reply::Array(list) if list.is_empty())
-    {
-        return refused(format!(
-            "{name} has no modules, and the backup has data of {modules}"
-        ));
+    if let Some(types) = facts.get("modules").and_then(Value::as_array) {
+        let types: Vec<_> = types.iter().filter_map(Value::as_str).collect();
+        let list = control.ask(&["MODULE", "LIST"]).await?;
+        // Each is a list of names and values, its name first.
+        let named = |module: &Reply| module.array().get(1)?.text().map(str::to_owned);
+        let loaded: Vec<_> = list.array().iter().filter_map(named).collect();
+        let loaded: Vec<_> = loaded.iter().map(String::as_str).collect();
+        if let Some(kind) = modules::missing(&types, &loaded) {
+            return refused(format!(
+                "the backup has data of a module, of type {kind}, and {name} has no module for it: \
+                 load that first"
+            ));
+        }
     }
     Ok(info)
 }
@@ -107,28 +115,25 @@ pub(crate) async fn setting(control: &mut Connection, name: &str) -> Result<Opti
 }
 
 /// The newest format that the server loads: it stands in the last ten bytes of what `FUNCTION DUMP`
-/// gives (since 7.0), ahead of a checksum, also where there is no function. Before, by the
-/// server's version.
+/// gives (since 7.0), ahead of a checksum, also where there is no function. Servers that do not know
+/// the question are told apart by their version.
 async fn version(control: &mut Connection, info: &Info) -> Result<Version> {
-    if let Ok(Reply::Text(dump)) = control.ask(&["FUNCTION", "DUMP"]).await
-        && let Some([low, high, ..]) = dump.len().checked_sub(10).map(|at| &dump[at..])
-    {
-        return Ok(Version(u16::from_le_bytes([*low, *high]).into()));
+    let major = info.server().1.split('.').next();
+    let major = major.and_then(|number| number.parse().ok()).unwrap_or(0);
+    match (control.ask(&["FUNCTION", "DUMP"]).await, major) {
+        (Ok(Reply::Text(dump)), _) if dump.len() >= 10 => {
+            let at = dump.len() - 10;
+            Ok(Version(u16::from_le_bytes([dump[at], dump[at + 1]]).into()))
+        }
+        (Ok(_), _) => Err(control.broken("its answer to FUNCTION DUMP is none")),
+        (Err(error), 0..7) if error.kind() == ErrorKind::Unsupported => {
+            Ok(Version(if major >= 5 { 9 } else { 8 }))
+        }
+        (Err(error), _) => Err(error.context(format!(
+            "ask {} which format it loads, for which the user needs +function|dump",
+            control.name
+        ))),
     }
-    let (_, text) = info.server();
-    let mut numbers = text
-        .split('.')
-        .map(|number| number.parse::<u32>().unwrap_or(0));
-    let server = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    Ok(Version(match server {
-        (8.., _) | (7, 4..) => 12,
-        (7, 2..) => 11,
-        (7, _) => 10,
-        (5..=6, _) => 9,
-        (4, _) => 8,
-        (3, 2..) => 7,
-        _ => 6,
-    }))
 }
 
 /// The facts of one part: of a cluster each shard has its own.

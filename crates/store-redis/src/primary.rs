@@ -6,7 +6,7 @@ use std::time::Duration;
 use backup_core::{ByteStream, Error, ErrorKind, Result};
 use futures::StreamExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, interval, timeout_at};
+use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use crate::connection::{Connection, request, silent};
 
@@ -23,6 +23,9 @@ pub(crate) struct Replica(Connection);
 
 /// How often a replica hears that we are there: `repl-ping-replica-period`.
 const PING: Duration = Duration::from_secs(10);
+
+/// How long somebody may take to say who they are: meanwhile others wait.
+const GREETING: Duration = Duration::from_secs(5);
 
 impl Primary {
     /// Listens on `address`, by default on `ours` and any port.
@@ -59,12 +62,13 @@ impl Primary {
             let (stream, peer) = accepted
                 .map_err(|_| never())?
                 .map_err(|e| Error::io("wait for the server to restore", e))?;
-            match timeout_at(deadline, self.greet(stream, peer, replid, patience)).await {
-                Err(_) => return Err(never()),
-                Ok(Ok(replica)) => return Ok(replica),
+            let greeting = self.greet(stream, peer, replid, patience);
+            let greeted = timeout(GREETING.min(patience), greeting).await;
+            match greeted.unwrap_or_else(|_| Err(silent(&format!("replica {peer}"), GREETING))) {
+                Ok(replica) => return Ok(replica),
                 // It would try for ever.
-                Ok(Err(error)) if error.kind() == ErrorKind::Unsupported => return Err(error),
-                Ok(Err(error)) => {
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+                Err(error) => {
                     let error = error.chain();
                     tracing::warn!(%peer, error, "somebody else asked for the backup, and was sent away");
                 }
@@ -178,4 +182,36 @@ fn random_id() -> Result<String> {
     getrandom::fill(&mut bytes)
         .map_err(|e| Error::new(ErrorKind::Other, format!("random id: {e}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// Whoever says nothing, or far too much, keeps the server waiting for a few seconds at most.
+    #[tokio::test]
+    async fn strangers_do_not_use_up_the_time_of_the_server() {
+        let primary = Primary::listen(None, Ipv4Addr::LOCALHOST.into())
+            .await
+            .unwrap();
+        let call = async |said: &str| {
+            let mut stream = TcpStream::connect(primary.address()).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            stream
+        };
+        let begun = Instant::now();
+        // They stay connected: only what they say can send them away at once.
+        let _silent = call("").await;
+        let _words = call("*17\r\n").await;
+        let _word = call("*1\r\n$1025\r\n").await;
+        let _nested = call("*1\r\n*1\r\n").await;
+        let server = request(&["PSYNC", "id", "1"]);
+        let _server = call(std::str::from_utf8(&server).unwrap()).await;
+        primary.accept("id", PING).await.unwrap();
+        assert!(begun.elapsed() < GREETING * 3 / 2, "{:?}", begun.elapsed());
+    }
 }

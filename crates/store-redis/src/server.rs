@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use backup_core::settings::{one, percent_decode};
 use backup_core::{Error, ErrorKind, Result, Secret};
 use serde::Deserialize;
 
@@ -99,7 +100,8 @@ impl Server {
         }
         let (login, place) = place.rsplit_once('@').unwrap_or(("", place));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
-        let some = |text: &str| -> Result<_> { Ok((!text.is_empty()).then_some(decode(text)?)) };
+        let some =
+            |text: &str| -> Result<_> { Ok((!text.is_empty()).then_some(percent_decode(text)?)) };
         let (host, port) = split_port(place, 6379)?;
         Ok(Self {
             host,
@@ -168,39 +170,11 @@ pub(crate) fn split_port(place: &str, default: u16) -> Result<(String, u16)> {
             .parse()
             .map_err(|_| invalid("what stands behind the host of a server is no port"))?,
     };
-    Ok((decode(bare)?, port))
-}
-
-/// The one value that two places give for `what`.
-fn one<T: PartialEq>(what: &str, a: Option<T>, b: Option<T>) -> Result<Option<T>> {
-    match (a, b) {
-        (Some(a), Some(b)) if a != b => Err(invalid(format!(
-            "`{what}` is given twice, with different values: in the url and beside it"
-        ))),
-        (a, b) => Ok(a.or(b)),
-    }
+    Ok((percent_decode(bare)?, port))
 }
 
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Invalid, message)
-}
-
-fn decode(text: &str) -> Result<String> {
-    let bad = || invalid("a `%` in a redis:// URL must begin an encoded byte, such as %40 for @");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(bad());
-        };
-        bytes.extend(u8::try_from(high * 16 + low));
-    }
-    String::from_utf8(bytes).map_err(|_| bad())
 }
 
 #[cfg(test)]

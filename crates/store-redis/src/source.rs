@@ -20,8 +20,8 @@ impl Source for Redis {
         KIND
     }
 
-    /// Facts: `server` (`redis` or `valkey`), `server_version`, `system_id` (its `run_id`), `replid`
-    /// and `offset` (the moment), `magic` and `rdb_version` (the format), `bytes`, `crc` (`checked`
+    /// Facts: `server` (`redis` or `valkey`), `server_version`, `system_id` (its `run_id`),
+    /// `offset` (the moment), `magic` and `rdb_version` (the format), `bytes`, `crc` (`checked`
     /// or `disabled`), `structure` (`checked`, or `unchecked` for a format that is newer than this
     /// code), `keys` by database, `expires`, `functions`, `modules`, `created`. Of a cluster the
     /// same for each of its `shards`.
@@ -84,9 +84,7 @@ impl Redis {
             ));
         }
         let capture = Capture::begin(server, patience).await?;
-        let moment = Facts::new()
-            .with("replid", capture.replid.as_str())
-            .with("offset", capture.offset);
+        let moment = Facts::new().with("offset", capture.offset);
         let (bytes, tell) = walked(capture.bytes(), Walker::new(), self.allow_unchecked);
         out.write(part, bytes).await?;
         let (summary, ()) = told(tell)?;

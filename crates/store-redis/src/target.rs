@@ -7,6 +7,7 @@ use backup_core::{
 use crate::attached::Attached;
 use crate::capture::{Capture, told, walked};
 use crate::connection::Connection;
+use crate::durable::{POLL, durable};
 use crate::facts::Info;
 use crate::options::Restoring;
 use crate::preflight;
@@ -40,13 +41,15 @@ impl Target for RedisServer {
     /// replicas follow it.
     ///
     /// Refused before anything is touched: a node of a cluster, a replica, a server whose version
-    /// cannot load the backup, or that has too few databases or none of the modules.
+    /// cannot load the backup, or that has too few databases or not the modules. One that has more
+    /// than its `maxmemory` afterwards, and would throw keys away, is an error.
     ///
     /// Options: `part` and `check`, as the setters of the same names.
     ///
-    /// On an error, and when dropped, the server is made a primary again. It has then what it had,
-    /// if it did not begin to load (with `repl-diskless-load swapdb`: if it did not load all);
-    /// else nothing, or a part. The error says what it holds.
+    /// On an error, and when dropped, the server is made a primary again; dropped, in the background
+    /// and with a warning, since a process that ends cuts that off ([`backup_core::settled`]). It
+    /// has then what it had, if it did not begin to load (with `repl-diskless-load swapdb`: if it
+    /// did not load all); else nothing, or a part. The error says what it holds.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
         let how = self.restoring.with(options)?;
         let part = how.part.as_deref().unwrap_or(DUMP);
@@ -65,9 +68,12 @@ impl Target for RedisServer {
         let advertised = self.advertise.clone().unwrap_or_else(|| primary.address());
         let attached = Attached::to(&self.server, &mut control, &advertised, patience).await?;
         let restored = self.replicate(parts, part, how.check, &primary, info.get("master_replid"));
-        match restored.await {
-            Ok(()) => {}
-            Err(error) => return Err(attached.give_up(error).await),
+        let restored = async {
+            restored.await?;
+            self.fits().await
+        };
+        if let Err(error) = restored.await {
+            return Err(attached.give_up(error).await);
         }
         parts.require_complete([part])?;
         attached.detach().await?;
@@ -103,6 +109,28 @@ impl RedisServer {
             looked = look => looked,
             error = Replica::keep(&mut replica) => Err(error),
         }
+    }
+
+    /// Whether it keeps what it has: a replica heeds no `maxmemory`, and a primary does.
+    async fn fits(&self) -> Result<()> {
+        let mut connection = Connection::open(&self.server, self.timeout.into()).await?;
+        let info = preflight::info(&mut connection).await?;
+        let number = |name| info.get(name).parse::<u64>().unwrap_or(0);
+        // Buffers for replicas do not count (`getMaxmemoryState`).
+        let used = number("used_memory").saturating_sub(number("mem_not_counted_for_evict"));
+        let (most, policy) = (number("maxmemory"), info.get("maxmemory_policy"));
+        let evicts = policy.starts_with("allkeys-") || policy.starts_with("volatile-");
+        if !evicts || most == 0 || used <= most {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Refused,
+            format!(
+                "{self} has taken {used} bytes for the backup, and with `maxmemory {most}` and \
+                 `maxmemory-policy {policy}` throws keys away: raise maxmemory, or set the policy \
+                 noeviction, and restore again"
+            ),
+        ))
     }
 
     /// Waits until the server has loaded everything. It answers while it loads.
@@ -204,65 +232,6 @@ pub(crate) fn described(info: &Info) -> String {
         Occupancy::Holds(what) => what,
     }
 }
-
-/// Waits until the restored data is on the server's disk, as far as it persists any: with
-/// `appendonly yes` the file that it begins after a resynchronisation, else, with `save` points, a
-/// save.
-async fn durable(control: &mut Connection) -> Result<()> {
-    let append_only = preflight::info(control).await?.is("aof_enabled", "1");
-    let (file, what) = match append_only {
-        true => ("aof", "append-only file"),
-        false => {
-            match preflight::setting(control, "save").await? {
-                Some(points) if !points.is_empty() => {}
-                _ => return Ok(()),
-            }
-            match control.ask(&["BGSAVE"]).await {
-                // One that somebody else began has the data too: nothing was loaded since.
-                Err(error) if error.to_string().contains("already in progress") => {}
-                answer => drop(answer?),
-            }
-            ("rdb", "dump.rdb")
-        }
-    };
-    let mut failed = 0;
-    while failed < FAILURES {
-        let info = preflight::info(control).await?;
-        let is = |field, value| info.is(field, value);
-        let (busy, scheduled, well) = match file {
-            "aof" => (
-                is("aof_rewrite_in_progress", "1"),
-                is("aof_rewrite_scheduled", "1"),
-                is("aof_last_bgrewrite_status", "ok"),
-            ),
-            _ => (
-                is("rdb_bgsave_in_progress", "1"),
-                false,
-                is("rdb_last_bgsave_status", "ok"),
-            ),
-        };
-        match (busy, well) {
-            (false, true) if !scheduled => return Ok(()),
-            // It may be an old one, of which the server says more when the next has ended.
-            (false, false) => failed += 1,
-            _ => {}
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Err(Error::new(
-        ErrorKind::Other,
-        format!(
-            "{} has the data in memory, and cannot write its {what}: see its log and its disk",
-            control.name
-        ),
-    ))
-}
-
-const POLL: Duration = Duration::from_millis(50);
-
-/// How often a failure is seen before it is one: two seconds. A server tries again for ever, and
-/// says each time that more is to come.
-const FAILURES: u32 = 40;
 
 async fn drain(mut bytes: backup_core::ByteStream) -> Result<()> {
     use futures::StreamExt;

@@ -136,14 +136,14 @@ impl Observer for Killer {
 async fn a_server_that_is_killed_midway_makes_no_backup() {
     for it in Kind::all() {
         let mut server = it.start(&[]);
-        server.fill(12_000);
+        server.fill(40_000);
         server.saved();
         let killer = Arc::new(Killer {
             pid: server.pid(),
             killed: AtomicBool::new(false),
         });
         let sink = MemorySink::new();
-        // It takes seconds, so that it is midway that it dies.
+        // It takes seconds, and is more than sockets hold, so that it is midway that it dies.
         let slowly = Pipeline::unencrypted().rate_limit(3_000_000);
         let broken = Job::builder("job")
             .source(server.source())
@@ -157,7 +157,7 @@ async fn a_server_that_is_killed_midway_makes_no_backup() {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
         server.kill();
         server.run();
-        assert_eq!(server.keys(), 12_000);
+        assert_eq!(server.keys(), 40_000);
         back_up(server.source(), &sink).await.unwrap();
     }
 }
@@ -334,6 +334,37 @@ async fn a_server_that_cannot_reach_us_or_dies_is_a_clear_failure() {
     to.run();
     restore(&from, &sink, &id, &to.target()).await.unwrap();
     assert_eq!(to.keys(), 300);
+}
+
+/// A restore that is given up on while it gives up itself: the server is a primary nevertheless.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_is_dropped_while_it_gives_up_leaves_a_primary() {
+    let Some(it) = any() else { return };
+    let (from, to) = (it.start(&[]), it.start(&[]));
+    from.fill(20);
+    let sink = MemorySink::new();
+    let id = back_up(from.source(), &sink).await.unwrap();
+    // It gives up on the server after three seconds, and on giving up after three more.
+    let nowhere = to.target().advertise("127.0.0.1", support::free_port());
+    let nowhere = nowhere.timeout(Duration::from_secs(3));
+    let job = job(from.source(), &sink);
+    let running =
+        tokio::spawn(async move { job.restore(&id, &nowhere, RestoreRequest::default()).await });
+    eventually("it is a replica", async || to.info("role") == "slave").await;
+    let signal = |name: &str| {
+        let pid = to.pid().to_string();
+        let kill = std::process::Command::new("kill")
+            .args([name, &pid])
+            .status();
+        assert!(kill.unwrap().success());
+    };
+    signal("-STOP");
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    assert!(!running.is_finished());
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    signal("-CONT");
+    eventually("it is a primary", async || to.info("role") == "master").await;
 }
 
 /// An object that is damaged in the sink: the server is not even asked to be a replica.

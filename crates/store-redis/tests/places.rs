@@ -246,6 +246,25 @@ async fn a_cluster_is_backed_up_shard_by_shard() {
         }
         assert_eq!(restored, 300);
 
+        // A slot on its way, as either side knows it.
+        let slot = |node: usize, state: &[&str]| {
+            nodes[node].ask(&[&["CLUSTER", "SETSLOT", "100"], state].concat());
+        };
+        let ids = [&nodes[0], &nodes[1]].map(|node| node.ask(&["CLUSTER", "MYID"]));
+        for (node, state, other) in [(0, "MIGRATING", &ids[1]), (1, "IMPORTING", &ids[0])] {
+            slot(node, &[state, other]);
+            let source = nodes[2].source().cluster(true);
+            let error = back_up(source).await.err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            assert!(
+                error.chain().contains("slot 100 is on its way"),
+                "{error:?}"
+            );
+            assert!(error.chain().contains("--cluster fix"), "{error:?}");
+            slot(node, &["STABLE"]);
+            back_up(nodes[2].source().cluster(true)).await.unwrap();
+        }
+
         nodes[0].ask(&["CLUSTER", "DELSLOTSRANGE", "100", "200"]);
         let error = back_up(nodes[0].source().cluster(true))
             .await

@@ -119,11 +119,12 @@ impl Visitor for Digest {
             // Counts of elements, which their sum has already; and what a module wrote.
             1 | 2 | 4 | 5 | MODULE | 22 => {}
             24 => {
-                self.body.ttl = if number > 0 {
-                    self.body.base + number - 1
-                } else {
-                    0
-                }
+                let at = match number {
+                    0 => Some(0),
+                    _ => self.body.base.checked_add(number - 1),
+                };
+                self.opaque |= at.is_none();
+                self.body.ttl = at.unwrap_or(0);
             }
             _ if self.counts => self.body.hash.update(number.to_le_bytes()),
             _ => {}
@@ -247,7 +248,7 @@ impl Body {
             24 | 25 => self.base = number,
             // Never is -1.
             22 => self.ttl = if number == u64::MAX { 0 } else { number },
-            _ => self.ttl = number,
+            _ => self.ttl = score(f64::from_bits(number)),
         }
         if matches!(kind, 5 | 22) {
             self.elements += 1;
@@ -283,7 +284,7 @@ impl Elements for Body {
             let text = String::from_utf8_lossy(&self.number);
             self.ttl = match self.shape {
                 // As text here, in eight bytes there.
-                Shape::Sorted => text.parse::<f64>().map_or(0, f64::to_bits),
+                Shape::Sorted => text.parse::<f64>().map_or(0, score),
                 _ => text.parse().unwrap_or(0),
             };
             self.number.clear();
@@ -294,6 +295,11 @@ impl Elements for Body {
         self.elements = self.elements.saturating_add(1);
         self.close_group();
     }
+}
+
+/// A score as a number: -0 is 0, which is what is left of it in a listpack.
+fn score(score: f64) -> u64 {
+    (score + 0.0).to_bits()
 }
 
 /// As much of a hash as is summed up.

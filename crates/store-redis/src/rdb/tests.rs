@@ -307,6 +307,9 @@ fn a_digest_is_of_what_is_meant() {
     let scored = [&[1, 1, b'm'][..], &2.5_f64.to_le_bytes()].concat();
     let packed = listpack(&[0x81, b'm', 2, 0x83, b'2', b'.', b'5', 4]);
     assert_eq!(of(5, scored.clone()), of(17, text(&packed)));
+    let zero = |zero: f64| of(5, [&[1, 1, b'm'][..], &zero.to_le_bytes()].concat());
+    let packed = listpack(&[0x81, b'm', 2, 0, 1]);
+    assert_eq!((zero(-0.0), zero(0.0)), (of(17, text(&packed)), zero(-0.0)));
     let other = [&[1, 1, b'm'][..], &2.25_f64.to_le_bytes()].concat();
     assert_ne!(of(5, scored), of(5, other));
     let nodes = listpack(&[0x81, b'a', 2, 0x81, b'b', 2]);
@@ -327,6 +330,8 @@ fn a_digest_is_of_what_is_meant() {
         |base: u64, ttl: u8| [&base.to_le_bytes()[..], &[1, ttl, 1, b'f', 1, b'v']].concat();
     assert_eq!(of(24, timed(100, 6)), of(24, timed(103, 3)));
     assert_ne!(of(24, timed(100, 6)), of(24, timed(100, 5)));
+    let late = rdb(12, &[&key(24, &[&timed(u64::MAX, 6)])]);
+    assert_eq!(digest(&late), None, "a time that there is not");
     assert_eq!(of(24, timed(0, 0)), of(4, vec![1, 1, b'f', 1, b'v']));
     let expires = |at: u8| {
         let body = [&[252, at, 0, 0, 0, 0, 0, 0, 0][..], &key(0, &[b"\x01v"])].concat();
