@@ -17,6 +17,9 @@ use crate::counts::{Counts, show};
 use crate::headers::Ready;
 use crate::{Files, MAX_DEPTH, glob};
 
+/// What a path may be long: of `PATH_MAX`, with a `/` and the end. A longer one could be written, and not
+/// be extracted.
+const LONGEST_PATH: usize = 4094;
 /// How often something may turn into something else between two looks at it.
 const TRIES: usize = 8;
 
@@ -61,6 +64,14 @@ struct Body {
 struct Linked {
     path: Vec<u8>,
     others: u64,
+    version: Version,
+}
+
+/// Size and time of the last change. A file that was deleted leaves its number to another one.
+type Version = (i64, i64, u64);
+
+fn version(stat: &Stat) -> Version {
+    (stat.st_size, stat.st_mtime, stat.st_mtime_nsec)
 }
 
 /// What became of an attempt to archive a name.
@@ -151,6 +162,10 @@ impl Archive {
             return Ok(());
         };
         let path = [&level.path, name].concat();
+        if path.len() > LONGEST_PATH {
+            let message = format!("{} is too long a path for `tar`", self.full(&path));
+            return Err(Error::new(ErrorKind::Source, message).into());
+        }
         if self
             .files
             .exclude
@@ -214,7 +229,10 @@ impl Archive {
 
     fn file(&mut self, name: &[u8], path: &[u8], stat: &Stat) -> io::Result<Attempt> {
         let identity = (stat.st_dev, stat.st_ino);
-        if let Some(linked) = self.linked.get_mut(&identity) {
+        if let Some(linked) = self.linked.get_mut(&identity)
+            && stat.st_nlink > 1
+            && linked.version == version(stat)
+        {
             let first = linked.path.clone();
             linked.others -= 1;
             if linked.others == 0 {
@@ -234,6 +252,7 @@ impl Archive {
             let linked = Linked {
                 path: path.to_vec(),
                 others,
+                version: version(&stat),
             };
             self.linked.insert((stat.st_dev, stat.st_ino), linked);
         }
@@ -431,5 +450,24 @@ mod tests {
         });
         assert_eq!(result.unwrap(), (1 + 5 + 1 + 1 + 2) * BLOCK - 1024 - 100);
         assert_eq!(facts.get("entries").unwrap(), 4);
+    }
+
+    /// A file system gives the number of a file that was deleted to the next one.
+    #[test]
+    fn another_file_with_the_number_of_a_deleted_one_is_no_link_to_it() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (root, other) = (folder.path(), outside.path().join("a"));
+        fs::write(root.join("a"), "first").unwrap();
+        fs::hard_link(root.join("a"), &other).unwrap();
+        fs::write(root.join("z"), "").unwrap();
+        let mut archive = Archive::new(Files::new(root), Counts::default());
+        let mut tar = vec![0; 3 * BLOCK];
+        archive.read_exact(&mut tar).unwrap();
+        for gone in [&root.join("a"), &other, &root.join("z")] {
+            fs::remove_file(gone).unwrap();
+        }
+        fs::write(root.join("z"), "another").unwrap();
+        archive.read_to_end(&mut tar).unwrap();
+        assert!(tar.windows(7).any(|bytes| bytes == b"another"));
     }
 }

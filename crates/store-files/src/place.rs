@@ -1,7 +1,9 @@
 //! Putting one folder in the place of another in a single step.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +46,20 @@ impl Place {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// Something that is mounted below: whoever deleted what is there now would delete in that too.
+    pub(crate) fn mounted_below(&self) -> io::Result<Option<PathBuf>> {
+        let mounts = match fs::read("/proc/self/mountinfo") {
+            Ok(mounts) => mounts,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        // The fifth field (`proc_pid_mountinfo(5)`); a space in it is `\040`.
+        let lines = mounts.split(|byte| *byte == b'\n');
+        let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+        let mut paths = points.map(|point| PathBuf::from(OsString::from_vec(unescaped(point))));
+        Ok(paths.find(|path| *path != self.path && path.starts_with(&self.path)))
     }
 
     /// Makes the last rename durable.
@@ -130,6 +146,27 @@ impl Drop for Staged {
             tracing::warn!(path = %self.path.display(), %error, "a folder stays behind");
         }
     }
+}
+
+/// `\ooo` is a byte in octal.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, behind @ ..] = rest {
+        let digits = behind.get(..3).and_then(|it| std::str::from_utf8(it).ok());
+        let byte = digits.and_then(|it| u8::from_str_radix(it, 8).ok());
+        match byte.filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    bytes
 }
 
 fn hidden(place: &Place) -> PathBuf {

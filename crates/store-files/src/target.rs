@@ -33,8 +33,8 @@ impl Target for Folder {
     }
 
     /// Unpacks into a hidden folder beside the target, syncs the file system, then renames. What
-    /// was there before is deleted when all is done. A process that is killed leaves a folder
-    /// `.lifebelt-*` beside the target.
+    /// was there before is deleted when all is done, and refused to be replaced where something is
+    /// mounted in it. A process that is killed leaves a folder `.lifebelt-*` beside the target.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
         options.no_extra(KIND)?;
         self.unpack(parts.open(PART).await?, options.replace).await
@@ -73,6 +73,13 @@ impl Folder {
         let file_system = root.try_clone().map_err(failed)?;
         unpack(data, root.into(), self.refuse_outside_links)?;
         sync(&file_system).map_err(failed)?;
+        if replace && let Some(mount) = place.mounted_below().map_err(failed)? {
+            let message = format!(
+                "{} is mounted in {self}, and would be emptied with what is replaced: unmount it first",
+                mount.display()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
 
         let taken = Arc::new(std::sync::OnceLock::new());
         let undo = {

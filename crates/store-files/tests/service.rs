@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use backup_core::{
-    ErrorKind, Facts, Job, MemorySink, MemorySource, MemoryTarget, Occupancy, PartWriter, Pipeline,
-    Request, RestoreRequest, Result, RunOptions, Source, Target,
+    ByteStream, ErrorKind, Facts, Job, MemorySink, MemorySource, MemoryTarget, Occupancy,
+    PartWriter, Pipeline, Request, RestoreRequest, Result, RunOptions, Source, Target,
 };
 use bytes::Bytes;
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps};
@@ -289,6 +289,35 @@ async fn one_file_system_keeps_mount_points_empty() {
     assert_eq!(all.unwrap().1.get("entries").unwrap(), 3);
     // It is not empty, but that is not what stands in the way.
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn what_is_mounted_in_a_replaced_folder_is_not_emptied() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("target");
+    let mount = target.join("a mount");
+    fs::create_dir_all(&mount).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(&mount)
+        .output()
+        .unwrap();
+    let why = String::from_utf8_lossy(&mounted.stderr).into_owned();
+    assert!(
+        mounted.status.success(),
+        "this test mounts a tmpfs and needs root: {why}"
+    );
+    fs::write(mount.join("inside"), "x").unwrap();
+    let replaced = Folder::new(&target)
+        .unpack(ByteStream::from_bytes(Hostile::new().end()), true)
+        .await;
+    let left = fs::read_dir(&mount).unwrap().count();
+    Command::new("umount").arg(&mount).status().unwrap();
+    let error = replaced.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.chain().contains("a mount is mounted in"), "{error:?}");
+    assert_eq!(left, 1);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
 }
 
 #[tokio::test]
