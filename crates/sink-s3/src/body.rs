@@ -162,7 +162,16 @@ impl Body {
             request = request.header("if-match", etag);
         }
         let answer = self.sink.0.client.send(&request).await;
-        let answer = answer.map_err(|f| self.sink.object_failed("get", &self.key, f))?;
+        let answer = answer.map_err(|failure| match failure.is_taken() {
+            true => Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "object `{}` in {} changed while it was read",
+                    self.key, self.sink
+                ),
+            ),
+            false => self.sink.object_failed("get", &self.key, failure),
+        })?;
         let starts = text(answer.headers(), "content-range").and_then(|range| {
             range
                 .strip_prefix("bytes ")?

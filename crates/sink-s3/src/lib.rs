@@ -25,6 +25,8 @@
 //! - **Locked.** With [`S3Options::lock`], or `retain_until` of a put, objects are under Object
 //!   Lock. A lock protects a *version*: a thief can still hide it behind a delete marker or a
 //!   newer version, and [`versions`](backup_core::Sink::versions) still shows it.
+//! - **Given up.** A put that is dropped while its last request is on its way may leave its object,
+//!   for as long as it is locked: without a manifest, so that a sweep takes it.
 //! - **Deleted for good.** A delete names a version; it never leaves a delete marker.
 //! - **Strangers.** A key below the prefix that is no [`Key`](backup_core::Key) makes `list` and
 //!   `versions` end in an `Err` that names it, after every object was delivered. `children` skips
@@ -36,7 +38,8 @@
 //! A writer needs `s3:PutObject`, `s3:PutObjectRetention`, `s3:GetObject`,
 //! `s3:GetObjectRetention`, `s3:ListBucket`, `s3:AbortMultipartUpload` and
 //! `s3:ListBucketMultipartUploads`; with versions `s3:GetObjectVersion` and
-//! `s3:ListBucketVersions`. A pruner needs `s3:DeleteObject` and `s3:DeleteObjectVersion` besides.
+//! `s3:ListBucketVersions`. A pruner needs `s3:DeleteObject` and `s3:DeleteObjectVersion` besides,
+//! and `s3:GetObjectLegalHold`, without which AWS does not tell what holds a version.
 //! `policies/README.md` of this crate has a policy for each of them.
 
 mod answer;

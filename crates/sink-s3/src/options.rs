@@ -113,7 +113,8 @@ impl S3Options {
         self
     }
 
-    /// Locks every object. Implies [`object_lock`](Self::object_lock).
+    /// Locks every object, unless a put asks for a time of its own, as a job's own lock does. Implies
+    /// [`object_lock`](Self::object_lock).
     #[must_use]
     pub fn lock(mut self, lock: Lock) -> Self {
         self.lock = Some(lock);

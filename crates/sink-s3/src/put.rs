@@ -183,6 +183,14 @@ impl<'a> Put<'a> {
             let what = format_args!("look at object `{}` after it was put", self.key);
             failure.into_error(what, self.sink)
         })?;
+        // A server that ignores the condition: somebody else's came after ours.
+        if headers.contains_key(MARK) && !self.is_ours(&headers) {
+            let message = format!(
+                "object `{}` in {} is of another writer",
+                self.key, self.sink
+            );
+            return Err(Error::new(ErrorKind::AlreadyExists, message));
+        }
         // versitygw 1.8 does not tell it of an upload that is completed for the second time.
         if stored.version.is_none() && self.is_ours(&headers) {
             stored.version = version(&headers);
