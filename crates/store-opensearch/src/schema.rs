@@ -16,6 +16,9 @@ use crate::names::Patterns;
 use crate::requests::{Request, What};
 use crate::settings::{self, Settings};
 
+/// What the mapping of a stream's index says, and nobody may.
+pub(crate) const TIMESTAMP: &str = "_data_stream_timestamp";
+
 /// What there is by name.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Names {
@@ -300,7 +303,7 @@ impl Learned {
         settings.blocks.clear();
         self.keep(stream, &settings);
         let mut mappings = said["mappings"].as_object().cloned().unwrap_or_default();
-        mappings.remove("_data_stream_timestamp");
+        mappings.remove(TIMESTAMP);
         if let Some(older) = self.mappings.remove(stream) {
             add_fields(&mut mappings, older);
         }
@@ -337,7 +340,7 @@ pub(crate) fn keeps_source(said: &Value) -> bool {
 }
 
 /// Adds to a mapping, or to a field of one, the fields of an older one that it lacks.
-fn add_fields(newer: &mut Map<String, Value>, older: Map<String, Value>) {
+pub(crate) fn add_fields(newer: &mut Map<String, Value>, older: Map<String, Value>) {
     for (within, fields) in older {
         let ("properties" | "fields", Value::Object(fields)) = (&*within, fields) else {
             continue;

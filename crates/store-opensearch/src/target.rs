@@ -16,7 +16,7 @@ use crate::count::count;
 use crate::names::{DOCUMENTS, part};
 use crate::options::Restoring;
 use crate::requests::{Lines, Request, What};
-use crate::schema::{Names, entries, keeps_source};
+use crate::schema::{Names, TIMESTAMP, add_fields, entries, keeps_source};
 use crate::unfinished::{Unfinished, remove};
 use crate::{CREATE, Conflict, FINISH, KIND, OpenSearchCluster};
 
@@ -208,10 +208,30 @@ async fn create(
                 }
                 free(client, &request.name).await?;
             }
+            What::Mapping => map(client, request).await?,
             _ => put(client, &request).await?,
         }
     }
     Ok(())
+}
+
+/// Gives a stream its mapping. Nobody can change the type that its template gave a field: that stays,
+/// and documents have to fit.
+async fn map(client: &Client, mut request: Request) -> Result<()> {
+    match put(client, &request).await {
+        Err(error) if error.to_string().contains("cannot be changed from type") => {}
+        done => return done,
+    }
+    let path = format!("/{}/_mapping", percent_encode(&request.name));
+    let said: Map<String, Value> = client.ask(&Call::get(path)).await?;
+    let made = said.values().find_map(|said| said["mappings"].as_object());
+    let mut mapping = made.cloned().unwrap_or_default();
+    mapping.remove(TIMESTAMP);
+    if let Value::Object(ours) = request.body {
+        add_fields(&mut mapping, ours);
+    }
+    request.body = mapping.into();
+    put(client, &request).await
 }
 
 async fn exists(client: &Client, request: &Request) -> Result<bool> {

@@ -66,6 +66,29 @@ async fn a_stream_whose_fields_became_others_comes_back() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_template_has_another_type_by_now_comes_back() {
+    for cluster in Kind::all() {
+        let stream = cluster.name("metrics");
+        let typed = |kind: &str| {
+            let mappings = json!({"properties": {"n": {"type": kind}}});
+            json!({"mappings": mappings, "settings": {"number_of_replicas": 0}})
+        };
+        let streams = json!({"data_stream": {}});
+        template(&cluster, &stream, typed("long"), streams.clone()).await;
+        add_to_stream(&cluster, &stream, json!("x")).await;
+        template(&cluster, &stream, typed("double"), streams).await;
+        let job = backed_up(&cluster, cluster.source()).await;
+        restore(&job, &cluster.target(), RestoreRequest::default())
+            .await
+            .unwrap();
+        let after = cluster.fingerprint().await;
+        let all = format!("documents {stream}: 20");
+        assert!(after.contains(&all), "{after}");
+        cluster.wipe().await;
+    }
+}
+
+#[tokio::test]
 async fn a_template_changes_nothing_of_what_comes_back() {
     for cluster in Kind::all() {
         let (orders, leak) = (cluster.name("orders"), cluster.name("leak"));
