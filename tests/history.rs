@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use backup_core::retention::KeepLast;
 use backup_core::{
@@ -175,6 +176,18 @@ async fn where_nothing_can_be_remembered_everything_is_read_all_the_same() {
     job.restore(&id, &MemoryTarget::new(), RestoreRequest::default())
         .await
         .unwrap();
+}
+
+/// Also where the policy lets nothing go, so that nothing is refused.
+#[tokio::test]
+async fn what_is_left_of_a_lost_newest_backup_is_not_swept() {
+    let three = three(&Keys::new()).await;
+    fs::remove_file(three.at(2).join("manifest.json")).unwrap();
+    let files = || fs::read_dir(three.at(2)).unwrap().count();
+    let before = files();
+    let options = PruneOptions::default().sweep_older_than(Duration::ZERO);
+    three.job.prune(&options).await.unwrap();
+    assert_eq!(files(), before);
 }
 
 #[tokio::test]

@@ -93,6 +93,48 @@ async fn newer_versions_on_everything_replace_nothing() {
     is_survived_and_reported(&job, &id, &objects, "a newer version").await;
 }
 
+/// Where nothing is signed, a newer version of a manifest may look like one.
+#[tokio::test]
+async fn another_manifest_than_the_one_that_was_written_is_not_restored() {
+    let sink = MemorySink::with_versions(SystemClock);
+    let job = |text: &'static str| {
+        let source = MemorySource::new([("a", text)]);
+        let job = Job::builder("orders").source(source);
+        let job = job.pipeline(Pipeline::unencrypted());
+        job.sink("bucket", sink.clone()).build().unwrap()
+    };
+    let [old, new] = [job("old"), job("new")];
+    let old = old.run(RunOptions::default()).await.unwrap().id;
+    let id = new.run(RunOptions::default()).await.unwrap().id;
+    let key = |id: &Id| Key::parse(format!("orders/{id}/manifest.json")).unwrap();
+    let read = async |id: &Id| -> serde_json::Value {
+        let data = sink.get(&(&key(id)).into(), None).await.unwrap();
+        serde_json::from_slice(&data.collect(usize::MAX).await.unwrap()).unwrap()
+    };
+    let mut forged = read(&id).await;
+    forged["parts"] = read(&old).await["parts"].take();
+    sink.shadow(&key(&id), forged.to_string());
+    let target = MemoryTarget::new();
+    let restored = new.restore(&id, &target, RestoreRequest::default()).await;
+    let error = restored.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.chain().contains("another manifest"), "{error:?}");
+    assert!(target.part("a").is_none());
+}
+
+/// Whatever the clock of whoever spoke before.
+#[tokio::test]
+async fn the_last_word_on_a_hold_counts() {
+    let (job, _, id) = locked().await;
+    let held = async || job.find("latest").await.unwrap().held;
+    for _ in 0..3 {
+        job.hold(&id, "audit").await.unwrap();
+        assert_eq!(held().await.as_deref(), Some("audit"));
+        job.release(&id).await.unwrap();
+        assert_eq!(held().await, None);
+    }
+}
+
 #[tokio::test]
 async fn a_hidden_hold_still_holds() {
     let (job, sink, id) = locked().await;

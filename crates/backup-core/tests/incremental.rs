@@ -107,6 +107,21 @@ async fn restored(job: &Job, id: &Id) -> Result<String> {
         .collect())
 }
 
+/// A backup whose manifest is gone is no leftover of a failed run while others are built on it.
+#[tokio::test]
+async fn what_others_are_built_on_is_not_swept() {
+    let it = Fixture::new();
+    let full = it.run("one").await;
+    let second = it.run("two").await;
+    let manifest = Key::parse(format!("journal/{}/manifest.json", full.id)).unwrap();
+    for sink in &it.sinks {
+        sink.delete(&Locator::from(&manifest)).await.unwrap();
+    }
+    it.job().prune(&PruneOptions::default()).await.unwrap();
+    let back = restored(&it.job(), &second.id).await.unwrap();
+    assert_eq!(back, "one\ntwo\n");
+}
+
 #[tokio::test]
 async fn each_backup_comes_back_with_all_that_it_builds_on() {
     let it = Fixture::new();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use futures::future::join_all;
@@ -64,6 +64,8 @@ pub struct Backup {
     pub proven: Option<SystemTime>,
     /// Why it must not be deleted.
     pub held: Option<String>,
+    /// When the last of that was said.
+    attested: Option<SystemTime>,
 }
 
 /// A backup in one sink.
@@ -140,6 +142,10 @@ impl Job {
     /// an older one is restored only by its own name.
     pub async fn find(&self, name: &str) -> Result<Backup> {
         let history = self.history().await?;
+        self.find_in(&history, name)
+    }
+
+    fn find_in(&self, history: &History, name: &str) -> Result<Backup> {
         let fits = |id: &Id| {
             // The random half alone names a backup too; it is what people copy.
             id.as_str().starts_with(name)
@@ -151,6 +157,12 @@ impl Job {
             return Err(damage);
         }
         if let Some(newest) = history.backups.iter().find(labelled) {
+            for (sink, error) in &history.unreachable {
+                let error = error.chain();
+                let message =
+                    format!("sink `{sink}` cannot be read, and may have a newer backup: {error}");
+                self.0.observer.event(&Event::Warning { message: &message });
+            }
             return Ok(newest.clone());
         }
         let mut matching = history.backups.iter().filter(|b| fits(&b.manifest.id));
@@ -184,7 +196,8 @@ impl Job {
         (catalogs, unreachable)
     }
 
-    /// Marks a backup so that no policy deletes it, in every sink that has it.
+    /// Marks a backup so that no policy deletes it, in every sink that has it. An error where a sink
+    /// does not answer, which may have it too.
     pub async fn hold(&self, id: &Id, reason: &str) -> Result<()> {
         self.attest_everywhere(id, AttestationKind::Hold, Some(reason))
             .await
@@ -202,14 +215,23 @@ impl Job {
         kind: AttestationKind,
         reason: Option<&str>,
     ) -> Result<()> {
-        let backup = self.find(id.as_str()).await?;
-        let now = self.0.clock.now();
-        let mut attestation = Attestation::new(kind, id.clone(), backup.digest, now);
+        let history = self.history().await?;
+        let backup = self.find_in(&history, id.as_str())?;
+        // The last word counts, whatever the clock of whoever spoke before.
+        let after = backup.attested.map(|time| time + Duration::from_secs(1));
+        let time = after.into_iter().chain([self.0.clock.now()]).max();
+        let time = time.unwrap_or_else(|| self.0.clock.now());
+        let mut attestation = Attestation::new(kind, id.clone(), backup.digest, time);
         attestation.reason = reason.map(str::to_owned);
         for copy in &backup.copies {
             self.attest(&copy.sink, &attestation).await?;
         }
-        Ok(())
+        match history.unreachable.into_iter().next() {
+            None => Ok(()),
+            Some((sink, error)) => Err(error.context(format!(
+                "sink `{sink}` cannot be read, and may have {id} too: do it again when it is back"
+            ))),
+        }
     }
 
     pub(super) async fn attest(&self, sink: &str, attestation: &Attestation) -> Result<()> {
@@ -250,6 +272,7 @@ impl Backup {
             verified: None,
             proven: None,
             held: None,
+            attested: None,
         }
     }
 
@@ -257,6 +280,8 @@ impl Backup {
         let time = |kind| listed.attested(kind).map(|a| a.time.into());
         self.verified = self.verified.max(time(AttestationKind::Verified));
         self.proven = self.proven.max(time(AttestationKind::Proven));
+        let times = listed.attestations.iter().map(|it| it.time.into());
+        self.attested = self.attested.max(times.max());
         if let Some(hold) = listed.hold() {
             self.held = Some(hold.reason.clone().unwrap_or_default());
         }

@@ -191,6 +191,16 @@ impl Job {
         if let Some((id, _)) = catalog.damaged.iter().next() {
             limits = limits.doubt(format!("the manifest of {id} cannot be trusted"));
         }
+        // It may be a hold.
+        if let Some(error) = catalog.problems.first() {
+            limits = limits.doubt(error.to_string());
+        }
+        // Leftovers may be all that is left of a backup, or what others are built on.
+        let is_doubtful = rolled_back.is_some() || !catalog.damaged.is_empty();
+        let needed: BTreeSet<Id> = entries
+            .iter()
+            .flat_map(|entry| entry.parent.iter().chain(&entry.needs).cloned())
+            .collect();
         let policy = named.retention.as_ref().or(self.0.retention.as_ref());
         let plan = match policy {
             Some(policy) => decide(policy, &entries, now, &limits),
@@ -203,7 +213,8 @@ impl Job {
             let since = now.duration_since(written.unwrap_or_else(|| id.time()));
             // From the future: no telling how old, unless everything is to go.
             let old = since.map_or(age.is_zero(), |since| since >= age);
-            old && locks::until(objects, id).is_none_or(|until| until <= now)
+            let free = locks::until(objects, id).is_none_or(|until| until <= now);
+            old && free && !is_doubtful && !needed.contains(*id)
         };
         PrunePlan {
             sink: named.name.clone(),

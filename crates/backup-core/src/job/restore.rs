@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{Backup, Job, NamedSink, space};
+use crate::catalog::Listed;
 use crate::pipeline::decode;
 use crate::restore::PartReader;
 use crate::{
@@ -238,8 +239,9 @@ impl Job {
     }
 
     /// Copies a backup's files into the folder `out`, which must not exist or be empty: as they
-    /// are stored, for the stock commands of `RESTORE.md`, or with `decode` the plain parts. Every
-    /// byte is checked; a file that would be wrong does not appear.
+    /// are stored, for the stock commands of `RESTORE.md`, or with `decode` the plain parts. What a
+    /// backup has of earlier ones is stored in folders beside its own, each named by its id, as in a
+    /// sink. Every byte is checked; a file that would be wrong does not appear.
     pub async fn fetch(
         &self,
         id: &Id,
@@ -258,6 +260,17 @@ impl Job {
                 format!("folder `{}` is not empty", out.display()),
             ));
         }
+        let mut objects = backup.manifest.parts.iter().flat_map(|part| &part.objects);
+        let is_alone = objects.all(|object| backup.manifest.owns(object));
+        let place = |key: &Key| -> Result<PathBuf> {
+            let mut names = key.as_str().rsplit('/').skip(1);
+            let folder = match names.next().filter(|_| !is_alone) {
+                Some(id) => out.join(id),
+                None => out.to_owned(),
+            };
+            fs::create_dir_all(&folder).map_err(at)?;
+            Ok(folder.join(key.name()))
+        };
         let mut files = Vec::new();
         let sink = || Arc::clone(&named.original);
         for part in &backup.manifest.parts {
@@ -267,7 +280,7 @@ impl Job {
             } else {
                 for object in &part.objects {
                     let bytes = decode::stored(sink(), vec![object.clone()]);
-                    files.push(save(bytes, out.join(object.key.name())).await?);
+                    files.push(save(bytes, place(&object.key)?).await?);
                 }
             }
         }
@@ -283,7 +296,7 @@ impl Job {
             for key in self.listing(&named.original, id).await?.into_keys() {
                 if !objects.contains(&&key) {
                     let bytes = named.original.get(&Locator::from(&key), None).await?;
-                    files.push(save(bytes, out.join(key.name())).await?);
+                    files.push(save(bytes, place(&key)?).await?);
                 }
             }
         }
@@ -362,8 +375,14 @@ impl Job {
         let id = &backup.manifest.id;
         let listing = self.listing(&named.original, id).await?;
         let found = self.check_documents(&named.original, id, &listing).await?;
-        let Some(problem) = found.problems.into_iter().next() else {
-            return Ok(());
+        let is_same = |listed: &Listed| listed.digest == backup.digest;
+        let problem = match (found.problems.into_iter().next(), &found.listed) {
+            (Some(problem), _) => problem.error,
+            (None, Some(listed)) if is_same(listed) => return Ok(()),
+            (None, _) => Error::new(
+                ErrorKind::Corrupt,
+                "another manifest than the one that was written is shown",
+            ),
         };
         let others: Vec<&str> = backup
             .copies
@@ -375,9 +394,7 @@ impl Job {
             true => String::new(),
             false => format!("; another copy is in `{}`", others.join("`, `")),
         };
-        Err(problem
-            .error
-            .context(format!("{id} in sink `{}` is damaged{hint}", named.name)))
+        Err(problem.context(format!("{id} in sink `{}` is damaged{hint}", named.name)))
     }
 }
 
