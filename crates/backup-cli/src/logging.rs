@@ -6,26 +6,34 @@ use std::io::{self, Write};
 use indicatif::ProgressBar;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::args::{LogFormat, Output};
 
-/// Sends `tracing` events to stderr: warnings, more with `-v`, less with `-q`, and exactly what
-/// `LIFEBELT_LOG` or `RUST_LOG` asks for. A subscriber of the embedding program stays.
+/// Sends `tracing` events to stderr: warnings, more with `-v`, less with `-q`, and of single modules
+/// what `LIFEBELT_LOG` or `RUST_LOG` asks for. A subscriber of the embedding program stays.
 pub(crate) fn start(output: Output, bar: &ProgressBar) {
     let level = match (output.quiet, output.verbose) {
-        (true, _) => "error",
-        (_, 0) => "warn",
-        (_, 1) => "info",
-        (_, 2) => "debug",
-        _ => "trace",
+        (true, _) => LevelFilter::ERROR,
+        (_, 0) => LevelFilter::WARN,
+        (_, 1) => LevelFilter::INFO,
+        (_, 2) => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     };
-    let filter = ["LIFEBELT_LOG", "RUST_LOG"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok()?.parse::<EnvFilter>().ok())
-        .unwrap_or_else(|| EnvFilter::new(level));
+    // What it does not speak of is as without it.
+    let filter = |said: &str| {
+        let level = EnvFilter::builder().with_default_directive(level.into());
+        level.parse(said)
+    };
+    let names = ["LIFEBELT_LOG", "RUST_LOG"].iter();
+    let said = names.filter_map(|name| std::env::var(name).ok().filter(|said| !said.is_empty()));
+    let filter = said
+        .into_iter()
+        .find_map(|said| filter(&said).ok())
+        .unwrap_or_else(|| EnvFilter::default().add_directive(level.into()));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Stderr(bar.clone()))

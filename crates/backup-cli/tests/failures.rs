@@ -214,6 +214,10 @@ fn damage_is_named_and_nothing_damaged_is_restored() {
     assert_eq!(copies[0]["problems"][0]["key"], part.as_str());
     assert_eq!(copies[1]["status"], "verified");
     place.run(&["verify", &id, "--from", "offsite"]).ends(0);
+    for whole in [&["verify", "orders"][..], &["verify", "--all"]] {
+        let mistyped = place.run(&[whole, &["--from", "ofsite"]].concat());
+        assert!(mistyped.ends(1).err.contains("no sink `ofsite`"));
+    }
 
     let said = place
         .run(&["restore", &id, "--to", "out", "--from", "local"])

@@ -90,6 +90,11 @@ impl Environment {
                     "`${{{name}}}` names no variable; write `${{NAME}}`, or `$${{` for a plain `${{`"
                 ));
             }
+            if default.is_some_and(|default| default.contains("${")) {
+                return Err(format!(
+                    "`${{{name}:-…}}` has a variable in its default, and may not"
+                ));
+            }
             let value = self.get(name);
             match (value.as_ref().map(Secret::expose), default) {
                 (Some(value), None) => out.push_str(value),
@@ -139,7 +144,12 @@ fn parse(text: &str) -> Result<Variables, (usize, &'static str)> {
                 "no variable name before `=`; letters, digits and _ are allowed",
             ));
         }
-        let value = value.trim_start();
+        let bare = value.trim_start();
+        // A comment takes a space before it, also where there is no value.
+        let value = match bare.starts_with('#') && bare.len() < value.len() {
+            true => "",
+            false => bare,
+        };
         let value = match value.chars().next() {
             Some(quote @ ('"' | '\'')) => {
                 value[1..]
@@ -180,6 +190,19 @@ mod tests {
         assert_eq!(expand("${EMPTY:-d}").unwrap(), "d");
         assert_eq!(expand("${EMPTY}").unwrap(), "");
         assert_eq!(expand("${A:-d}").unwrap(), "1");
+    }
+
+    #[test]
+    fn a_default_holds_no_variable() {
+        let error = expand("${NONE:-${A}/x}").unwrap_err();
+        assert!(error.contains("in its default"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_value_may_have_a_comment() {
+        let all = parse("A=  # none\nB=#3\nC= x # y").unwrap();
+        let said = |name: &str| all[name].expose().to_owned();
+        assert_eq!([said("A"), said("B"), said("C")], ["", "#3", "x"]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Secrets that are not in the configuration itself.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use backup_core::Secret;
 use zeroize::Zeroizing;
@@ -14,8 +16,19 @@ pub(crate) fn from_file(file: &Path) -> Result<Secret, String> {
 }
 
 /// What the program `argv` prints, without the line end. Its standard error goes to ours, and it
-/// has our standard input: it may ask for a passphrase.
+/// has our standard input: it may ask for a passphrase. It is run once, however often it is asked.
 pub(crate) fn from_command(argv: &[String]) -> Result<Secret, String> {
+    static SAID: Mutex<BTreeMap<Vec<String>, Secret>> = Mutex::new(BTreeMap::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(secret) = said.get(argv) {
+        return Ok(secret.clone());
+    }
+    let secret = printed(argv)?;
+    said.insert(argv.to_vec(), secret.clone());
+    Ok(secret)
+}
+
+fn printed(argv: &[String]) -> Result<Secret, String> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(r#"is empty; write ["program", "argument"]"#.into());
     };
@@ -47,6 +60,17 @@ mod tests {
     fn a_command_gives_a_secret_without_its_line_end() {
         let argv = ["printf".to_owned(), "hunter2\\n".to_owned()];
         assert_eq!(from_command(&argv).unwrap().expose(), "hunter2");
+    }
+
+    #[test]
+    fn a_command_is_run_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("runs").display().to_string();
+        let script = format!("echo run >>{file}; cat {file}");
+        let argv = ["sh", "-c", &script].map(str::to_owned);
+        for _ in 0..2 {
+            assert_eq!(from_command(&argv).unwrap().expose(), "run");
+        }
     }
 
     #[test]

@@ -35,7 +35,16 @@ pub(crate) async fn doctor(context: &Context<'_>) -> Result<Answer> {
     }
     for name in context.jobs() {
         let check = format!("job {name}");
-        match context.job(name, Purpose::Write) {
+        // Where backups are restored only, there is nothing to sign with.
+        let keys = &context.loaded.config.keys;
+        let purpose = match keys.can_sign() || keys.trusted_keys.is_empty() {
+            true => Purpose::Write,
+            false => Purpose::Read,
+        };
+        match context.job(name, purpose) {
+            Ok(_) if purpose == Purpose::Read => {
+                checks.warn(&check, "cannot run here: keys.signing_key_file is missing");
+            }
             Ok(job) => {
                 let bound = human(job.memory_bound() as u64);
                 checks.ok(&check, format!("a run takes at most {bound} of memory"));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use backup_core::{Error, Id, Job, Result, Verification};
+use backup_core::{Error, ErrorKind, Id, Job, Result, Verification};
 use serde_json::{Value, json};
 
 use super::ls::warn;
@@ -19,13 +19,21 @@ pub(crate) async fn verify(context: &Context<'_>, arguments: &Verify) -> Result<
     let mut seen = Seen::default();
     match &arguments.backup {
         Some(job) if context.has_job(job) => {
-            seen.job(&context.job(job, Purpose::Verify)?, from).await?;
+            let job = context.job(job, Purpose::Verify)?;
+            if let Some(from) = from.filter(|from| !job.sinks().any(|sink| sink == *from)) {
+                return Err(unknown(&format!("job `{}`", job.name()), from));
+            }
+            seen.job(&job, from).await?;
         }
         Some(backup) => {
             let (job, backup) = context.find(backup, Purpose::Verify).await?;
             seen.backup(&job, &backup.manifest.id, from).await?;
         }
         None => {
+            let sinks = &context.loaded.config.sinks;
+            if let Some(from) = from.filter(|from| !sinks.contains_key(*from)) {
+                return Err(unknown("the configuration", from));
+            }
             for name in context.jobs() {
                 let job = context.job(name, Purpose::Verify)?;
                 if let Err(error) = seen.job(&job, from).await {
@@ -35,6 +43,10 @@ pub(crate) async fn verify(context: &Context<'_>, arguments: &Verify) -> Result<
         }
     }
     Ok(seen.answer())
+}
+
+fn unknown(place: &str, sink: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("{place} has no sink `{sink}`"))
 }
 
 #[derive(Default)]
