@@ -9,6 +9,8 @@ use crate::sql::{Session, failed, ident, literal};
 /// A database that is dropped, with whoever is connected, unless it was [kept](Self::keep).
 pub(crate) struct Temporary {
     pub(crate) server: Server,
+    /// The database beside which it was made.
+    beside: Server,
     kept: bool,
 }
 
@@ -17,6 +19,7 @@ impl Temporary {
     pub(crate) async fn create(session: &Session, server: &Server, facts: &Facts) -> Result<Self> {
         let temporary = Self {
             server: server.database(&name(&server.database, "restoring")?),
+            beside: server.clone(),
             kept: false,
         };
         let mut create = format!(
@@ -45,7 +48,7 @@ impl Temporary {
     /// Drops the database now.
     pub(crate) async fn remove(mut self) {
         self.kept = true;
-        remove(&self.server).await;
+        remove(&self.beside, &self.server.database).await;
     }
 }
 
@@ -54,27 +57,24 @@ impl Drop for Temporary {
         if self.kept {
             return;
         }
-        let server = self.server.clone();
+        let (beside, name) = (self.beside.clone(), self.server.database.clone());
         // Without a runtime nobody can: it stays, and its name says what it is.
-        undo(async move { remove(&server).await });
+        undo(async move { remove(&beside, &name).await });
     }
 }
 
 /// Drops a database that nobody needs. If that fails the work is done nevertheless, and this is
-/// only room to be won back.
-pub(crate) async fn remove(server: &Server) {
-    if let Err(error) = drop_database(server).await {
-        let error = error.chain();
+/// only room to be won back. No connection to `beside` is made: a swap ends those.
+pub(crate) async fn remove(beside: &Server, name: &str) {
+    if let Err(error) = drop_database(beside, name).await {
+        let (error, server) = (error.chain(), beside.database(name));
         tracing::warn!(database = %server, error, "a database that the restore no longer needs stays behind: drop it");
     }
 }
 
-async fn drop_database(server: &Server) -> Result<()> {
-    let statement = format!(
-        "drop database if exists {} with (force)",
-        ident(&server.database)
-    );
-    let session = Session::beside(server).await?;
+async fn drop_database(beside: &Server, name: &str) -> Result<()> {
+    let statement = format!("drop database if exists {} with (force)", ident(name));
+    let session = Session::beside(beside).await?;
     session.run("drop it", &statement).await
 }
 

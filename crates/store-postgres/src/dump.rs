@@ -1,7 +1,8 @@
 //! A dump that was made elsewhere.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{File, Metadata};
+use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use backup_core::process::{Env, Program};
@@ -23,7 +24,8 @@ use crate::{DUMP, KIND, SQL};
 /// `Unsupported`: `pg_restore` does not read all of it from a stream, and 15 turns in circles on one
 /// that is cut off.
 ///
-/// It is read whole and must be complete: an archive for `pg_restore`, plain SQL by its trailer.
+/// It is read whole and must be complete: an archive for `pg_restore`, plain SQL by its trailer. It
+/// must not change meanwhile.
 /// Plain SQL is a program, which is restored only for who
 /// [trusts](crate::PostgresDatabase::trust_sql) it.
 #[derive(Clone, Debug, Deserialize)]
@@ -69,11 +71,7 @@ impl Source for PostgresDump {
     /// Facts: of an archive `database` and `server_version`, of plain SQL `creates_database`
     /// (whether it makes or enters databases of its own).
     async fn backup(&self, _: &Request, out: &PartWriter) -> Result<Facts> {
-        let facts = match self.form() {
-            Ok(Form::Archive) => self.archive(out).await,
-            Ok(Form::Plain(unpack)) => self.plain(unpack, out).await,
-            Err(error) => Err(error),
-        };
+        let facts = self.take(out).await;
         facts.map_err(|e| e.context(format!("dump `{}`", self.path.display())))
     }
 
@@ -88,30 +86,28 @@ impl Source for PostgresDump {
 }
 
 impl PostgresDump {
-    fn form(&self) -> Result<Form> {
+    /// What is checked is read by its path, and in another reading than what is stored.
+    async fn take(&self, out: &PartWriter) -> Result<Facts> {
         let failed = |e| Error::io(format!("read `{}`", self.path.display()), e);
-        let mut head = Vec::new();
         let file = File::open(&self.path).map_err(failed)?;
-        file.take(512).read_to_end(&mut head).map_err(failed)?;
-        match head.as_slice() {
-            [b'P', b'G', b'D', b'M', b'P', ..] => Ok(Form::Archive),
-            [0x1f, 0x8b, ..] => Ok(Form::Plain(Some("gzip"))),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Form::Plain(Some("zstd"))),
-            // A tar of `pg_dump` begins with its table of contents.
-            tar if tar.starts_with(b"toc.dat\0") => Err(Error::new(
-                ErrorKind::Unsupported,
-                "a tar cannot be restored from a stream: dump with --format=custom",
+        let before = identity(&file.metadata().map_err(failed)?);
+        let facts = match form(&file)? {
+            Form::Archive => self.archive(&file, out).await?,
+            Form::Plain(unpack) => self.plain(&file, unpack, out).await?,
+        };
+        let (read, there) = (file.metadata(), self.path.metadata());
+        let is_same =
+            |now: std::io::Result<Metadata>| now.is_ok_and(|now| identity(&now) == before);
+        match is_same(read) && is_same(there) {
+            true => Ok(facts),
+            false => Err(Error::new(
+                ErrorKind::Source,
+                "it changed while it was read: back it up again once nobody writes to it",
             )),
-            _ => Ok(Form::Plain(None)),
         }
     }
 
-    fn file(&self) -> Result<ByteStream> {
-        let file = File::open(&self.path);
-        Ok(ByteStream::from_reader("dump", file.map_err(Error::from)?))
-    }
-
-    async fn archive(&self, out: &PartWriter) -> Result<Facts> {
+    async fn archive(&self, from: &File, out: &PartWriter) -> Result<Facts> {
         let programs = Programs {
             bin: self.bin.clone(),
             pg_restore: self.pg_restore.clone(),
@@ -126,13 +122,13 @@ impl PostgresDump {
         let list = tool.arg("--list").arg(file);
         let list = list.program().output(ErrorKind::Source)?;
         let list = list.collect(64 << 20).await?;
-        out.write(DUMP, self.file()?).await?;
+        out.write(DUMP, stream(from)?).await?;
         Ok(contents(&String::from_utf8_lossy(&list)))
     }
 
-    async fn plain(&self, unpack: Option<&str>, out: &PartWriter) -> Result<Facts> {
+    async fn plain(&self, from: &File, unpack: Option<&str>, out: &PartWriter) -> Result<Facts> {
         let bytes = match unpack {
-            None => self.file()?,
+            None => stream(from)?,
             Some(program) => {
                 let path = self.path.to_string_lossy().into_owned();
                 let argv = [program.to_owned(), "-dc".into(), "--".into(), path];
@@ -150,6 +146,34 @@ impl PostgresDump {
         let own = seen.await.unwrap_or(true);
         Ok(Facts::new().with("creates_database", own))
     }
+}
+
+fn form(file: &File) -> Result<Form> {
+    let mut head = Vec::new();
+    file.take(512).read_to_end(&mut head)?;
+    match head.as_slice() {
+        [b'P', b'G', b'D', b'M', b'P', ..] => Ok(Form::Archive),
+        [0x1f, 0x8b, ..] => Ok(Form::Plain(Some("gzip"))),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Form::Plain(Some("zstd"))),
+        // A tar of `pg_dump` begins with its table of contents.
+        tar if tar.starts_with(b"toc.dat\0") => Err(Error::new(
+            ErrorKind::Unsupported,
+            "a tar cannot be restored from a stream: dump with --format=custom",
+        )),
+        _ => Ok(Form::Plain(None)),
+    }
+}
+
+/// All of it, whatever was read before.
+fn stream(file: &File) -> Result<ByteStream> {
+    let mut file = file.try_clone()?;
+    file.rewind()?;
+    Ok(ByteStream::from_reader("dump", file))
+}
+
+/// Which file, in which state: device, inode, length and time of the last change.
+fn identity(of: &Metadata) -> (u64, u64, u64, i64, i64) {
+    (of.dev(), of.ino(), of.len(), of.mtime(), of.mtime_nsec())
 }
 
 /// `bytes`, which end well only if they are a whole dump in SQL, and then whether it makes

@@ -92,7 +92,35 @@ impl Form {
                 tool = tool.arg(format!("--{option}={name}"));
             }
         }
+        tool.chooses = how.is_partial();
         Ok(tool)
+    }
+
+    /// Refuses a schema or a table that the backup does not have. The first archive has a table of
+    /// contents with all of them, and only that is read.
+    async fn check_names(self, tool: &Tool, parts: &PartReader, how: &Restoring) -> Result<()> {
+        let part = match self {
+            Self::Sharded => PRE_DATA,
+            Self::Whole | Self::Sql => DUMP,
+        };
+        let list = ["--list", "--strict-names"];
+        let tool = list.into_iter().fold(tool.clone(), Tool::arg).in_english();
+        let data = parts.open(part).await?;
+        let Err(error) = tool.program().feed_some(data).await else {
+            return Ok(());
+        };
+        let said = error.chain();
+        let schemas = how.schemas.iter().map(|name| ("schema", name));
+        let mut names = schemas.chain(how.tables.iter().map(|name| ("table", name)));
+        let missing =
+            names.find(|(what, name)| said.contains(&format!("{what} \"{name}\" not found")));
+        Err(match missing {
+            Some((what, name)) => {
+                let message = format!("the backup has no {what} `{name}`");
+                Error::new(ErrorKind::NotFound, message)
+            }
+            None => error.context(format!("look for the names in part `{part}`")),
+        })
     }
 
     /// Brings all parts into the database `into` by `tool`, and compares the counts.
@@ -103,6 +131,9 @@ impl Form {
         parts: &PartReader,
         how: &Restoring,
     ) -> Result<()> {
+        if how.is_partial() {
+            self.check_names(tool, parts, how).await?;
+        }
         if !how.schemas.is_empty() {
             // `pg_restore --schema` brings what is in it, and not the schema.
             let session = Session::open(into).await?;
@@ -196,7 +227,7 @@ async fn check_counts(server: &Server, parts: &PartReader) -> Result<()> {
     Ok(())
 }
 
-async fn drain(mut bytes: ByteStream) -> Result<()> {
+pub(crate) async fn drain(mut bytes: ByteStream) -> Result<()> {
     while let Some(chunk) = bytes.next().await {
         chunk?;
     }

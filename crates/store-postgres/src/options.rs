@@ -57,8 +57,9 @@ macro_rules! common {
         /// A database by its URL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=require`.
         ///
         /// Percent-encoded as libpq has it; a host that begins with `/` is the folder of a socket.
-        /// Parameters: `sslmode` (`disable`, `prefer`, `require`, `verify-full`), `sslrootcert`,
-        /// and the pieces themselves. Anything else is `Invalid`.
+        /// Parameters: `sslmode` (`disable`, `prefer`, `require`, `verify-full`), `sslrootcert`
+        /// (with `verify-full`, and only there), and the pieces themselves. Anything else is
+        /// `Invalid`.
         pub fn from_url(url: impl Into<String>) -> Result<Self> {
             Self::new(Pieces {
                 url: Some(Secret::new(url)),

@@ -5,15 +5,17 @@ use backup_core::{Error, ErrorKind, Result};
 /// How much of each line is looked at, at its beginning and at its end.
 const LOOK: usize = 64;
 
-/// With what follows the trailer: an empty comment and `\unrestrict` with its key.
-const TAIL: usize = 512;
+/// How much of the whole is looked at, at its beginning and at its end: the trailer, and what
+/// follows it, an empty comment and `\unrestrict` with its key.
+const ENDS: usize = 512;
 
-/// How `pg_dump` and `pg_dumpall` say that they have written everything (`pg_backup_archiver.c`,
-/// `pg_dumpall.c`).
-const TRAILERS: [&str; 2] = [
-    "-- PostgreSQL database dump complete",
-    "-- PostgreSQL database cluster dump complete",
-];
+/// How `pg_dump` says that it has written everything (`pg_backup_archiver.c`).
+const TRAILER: &str = "-- PostgreSQL database dump complete";
+
+/// How `pg_dumpall` begins, and how it ends (`pg_dumpall.c`). In between, each database has the
+/// trailer of `pg_dump`.
+const CLUSTER: &str = "-- PostgreSQL database cluster dump";
+const CLUSTER_TRAILER: &str = "-- PostgreSQL database cluster dump complete";
 
 /// Looks at plain SQL in whatever chunks it comes; holds a few hundred bytes.
 #[derive(Default)]
@@ -24,23 +26,22 @@ pub(crate) struct Plain {
     /// Rows are coming, which are no statements.
     in_copy: bool,
     own_database: bool,
-    started: bool,
-    /// The last bytes of all.
+    /// The first bytes of all, and the last.
+    head: Vec<u8>,
     tail: Vec<u8>,
 }
 
 impl Plain {
     pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<()> {
-        if !self.started && !chunk.is_empty() {
-            self.started = true;
-            if chunk.starts_with(b"PGDMP") {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "it is an archive of pg_dump, compressed once more: decompress it first",
-                ));
-            }
+        let room = ENDS - self.head.len();
+        self.head.extend_from_slice(&chunk[..room.min(chunk.len())]);
+        if self.head.starts_with(b"PGDMP") {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "it is an archive of pg_dump, compressed once more: decompress it first",
+            ));
         }
-        keep_last(&mut self.tail, chunk, TAIL);
+        keep_last(&mut self.tail, chunk, ENDS);
         for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = match piece.strip_suffix(b"\n") {
                 Some(text) => (text, true),
@@ -76,8 +77,10 @@ impl Plain {
     /// trailer it is `Source`: somebody stopped writing.
     pub(crate) fn finish(mut self) -> Result<bool> {
         self.line();
-        let tail = String::from_utf8_lossy(&self.tail);
-        match TRAILERS.iter().any(|trailer| tail.contains(trailer)) {
+        let has = |text: &[u8], line| String::from_utf8_lossy(text).contains(line);
+        let ends = has(&self.tail, CLUSTER_TRAILER)
+            || (has(&self.tail, TRAILER) && !has(&self.head, CLUSTER));
+        match ends {
             true => Ok(self.own_database),
             false => Err(Error::new(
                 ErrorKind::Source,
@@ -133,6 +136,18 @@ mod tests {
         ] {
             assert!(!look(&format!("{none}{END}")).unwrap(), "{none}");
         }
+    }
+
+    #[test]
+    fn a_dump_of_a_cluster_ends_with_its_own_trailer() {
+        let shop = format!("\\connect shop\n{}{END}", "select 1;\n".repeat(100));
+        let half = format!("--\n-- PostgreSQL database cluster dump\n--\n\n{shop}");
+        assert_eq!(look(&half).unwrap_err().kind(), ErrorKind::Source);
+        let trailer = "--\n-- PostgreSQL database cluster dump complete\n--\n\n";
+        assert!(look(&format!("{half}{trailer}")).unwrap());
+        // In one database it is only a text.
+        let text = format!("{shop}-- PostgreSQL database cluster dump\n{END}");
+        assert!(look(&text).is_ok());
     }
 
     #[test]

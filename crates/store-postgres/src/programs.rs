@@ -7,6 +7,7 @@ use backup_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use crate::server::Server;
+use crate::sql::{CONNECT, KEEPALIVES_IDLE};
 
 /// Where PostgreSQL's programs are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -27,12 +28,20 @@ pub(crate) struct Tool {
     pub(crate) version: String,
     /// On this machine, and not behind a prefix.
     pub(crate) is_local: bool,
+    /// Told names: it reads no further than what they mean.
+    pub(crate) chooses: bool,
     major: u32,
 }
 
 impl Tool {
     pub(crate) fn arg(mut self, argument: impl Into<String>) -> Self {
         self.argv.push(argument.into());
+        self
+    }
+
+    /// What it says is to be understood by a program.
+    pub(crate) fn in_english(mut self) -> Self {
+        self.env = self.env.with("LC_ALL", "C");
         self
     }
 
@@ -86,7 +95,12 @@ impl Programs {
 
     async fn ask(&self, name: &str, major: u32, hint: &str) -> Result<Tool> {
         let argv = self.argv(name, major);
-        let env = Env::default().without_secrets();
+        // They lead elsewhere than our own connection, and `pg_dumpall` forgets that the address
+        // was given as empty.
+        let env =
+            Env::default()
+                .without_secrets()
+                .without(["PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE"]);
         let asked = [argv.clone(), vec!["--version".to_owned()]].concat();
         let asked = Program {
             argv: &asked,
@@ -118,6 +132,7 @@ impl Programs {
             env,
             major,
             is_local: self.prefix.is_empty(),
+            chooses: false,
         })
     }
 
@@ -148,6 +163,7 @@ impl Programs {
         };
         if self.prefix.is_empty() {
             add("host", &server.host);
+            add("hostaddr", "");
             add("port", &server.port.to_string());
             add("sslmode", server.sslmode.word());
             if let Some(file) = &server.sslrootcert {
@@ -157,6 +173,8 @@ impl Programs {
         add("user", &server.user);
         add("application_name", "lifebelt");
         add("options", "");
+        add("connect_timeout", &CONNECT.as_secs().to_string());
+        add("keepalives_idle", &KEEPALIVES_IDLE.as_secs().to_string());
         add("dbname", &server.database);
         text.trim_end().to_owned()
     }

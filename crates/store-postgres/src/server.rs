@@ -154,6 +154,12 @@ impl Pieces {
                 "sslmode verify-full needs `sslrootcert`: a file of certificates, or `system`",
             ));
         }
+        if server.sslmode != SslMode::VerifyFull && server.sslrootcert.is_some() {
+            return Err(invalid(format!(
+                "with sslmode {} nobody looks at `sslrootcert`: write sslmode=verify-full, or leave it away",
+                server.sslmode.word()
+            )));
+        }
         Ok(server)
     }
 }
@@ -246,6 +252,9 @@ mod tests {
             "postgres://u:canary@h,i/d",
             "postgres://u:canary@h/d?sslmode=allow",
             "postgres://u:canary@h/d?sslmode=verify-full",
+            "postgres://u:canary@h/d?sslmode=require&sslrootcert=ca.pem",
+            "postgres://u:canary@h/d?sslmode=disable&sslrootcert=ca.pem",
+            "postgres://u:canary@h/d?sslrootcert=ca.pem",
             "postgres://u:canary@h/d?gssencmode=disable",
         ] {
             let error = server(bad).unwrap_err();

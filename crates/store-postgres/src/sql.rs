@@ -11,8 +11,11 @@ use tokio_postgres::{Client, Config, NoTls, config};
 use crate::server::{Server, SslMode};
 use crate::tls;
 
-/// How long a server may take to answer a connection attempt.
-const CONNECT: Duration = Duration::from_secs(30);
+/// How long a server may take to let somebody in.
+pub(crate) const CONNECT: Duration = Duration::from_secs(30);
+
+/// A connection is silent while programs dump: no router may take it for dead.
+pub(crate) const KEEPALIVES_IDLE: Duration = Duration::from_secs(60);
 
 /// A connection. Dropping it closes it, and the server ends what it was doing.
 pub(crate) struct Session {
@@ -36,8 +39,21 @@ impl Drop for Session {
 
 impl Session {
     /// Connects. `NotFound`: no such database; `Denied`: wrong password or no right;
-    /// `Unavailable`: nobody there.
+    /// `Unavailable`: nobody there, or nobody who answers.
     pub(crate) async fn open(server: &Server) -> Result<Self> {
+        Self::open_within(server, CONNECT).await
+    }
+
+    async fn open_within(server: &Server, limit: Duration) -> Result<Self> {
+        // `connect_timeout` of the library ends with the TCP handshake, of each address.
+        let opened = tokio::time::timeout(limit, Self::connect(server, limit)).await;
+        opened.unwrap_or_else(|_| {
+            let message = format!("connect to {server}: no answer within {limit:?}");
+            Err(Error::new(ErrorKind::Unavailable, message))
+        })
+    }
+
+    async fn connect(server: &Server, limit: Duration) -> Result<Self> {
         let mut config = Config::new();
         config
             .host(&server.host)
@@ -45,9 +61,8 @@ impl Session {
             .user(&server.user)
             .dbname(&server.database)
             .application_name("lifebelt")
-            .connect_timeout(CONNECT)
-            // It is silent while programs dump: no router may take it for dead.
-            .keepalives_idle(Duration::from_secs(60))
+            .connect_timeout(limit / 3)
+            .keepalives_idle(KEEPALIVES_IDLE)
             .ssl_mode(match server.sslmode {
                 SslMode::Disable => config::SslMode::Disable,
                 SslMode::Prefer => config::SslMode::Prefer,
@@ -78,10 +93,12 @@ impl Session {
 
     /// A connection that is not to `server`'s database, for creating and renaming it.
     pub(crate) async fn beside(server: &Server) -> Result<Self> {
+        let template = server.database("template1");
+        if server.database == "postgres" {
+            return Self::open(&template).await;
+        }
         match Self::open(&server.database("postgres")).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Self::open(&server.database("template1")).await
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::open(&template).await,
             opened => opened,
         }
     }
@@ -129,4 +146,26 @@ pub(crate) fn ident(name: &str) -> String {
 /// A text as SQL takes it, where `standard_conforming_strings` is on.
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::server::Pieces;
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_is_given_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = silent.local_addr().unwrap();
+        for mode in ["disable", "prefer", "require"] {
+            let url = format!("postgres://u@{place}/d?sslmode={mode}");
+            let server = Pieces::of_url(&url).unwrap().server().unwrap();
+            let opened = Session::open_within(&server, Duration::from_millis(50)).await;
+            let error = opened.err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+            assert!(error.to_string().contains("no answer within"), "{error:?}");
+        }
+    }
 }

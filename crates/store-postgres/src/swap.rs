@@ -18,7 +18,7 @@ pub(crate) async fn swap(temporary: Temporary, server: Server) -> Result<()> {
         Ok(aside) => {
             temporary.keep();
             if let Some(aside) = aside {
-                remove(&server.database(&aside)).await;
+                remove(&server, &aside).await;
             }
             Ok(())
         }

@@ -50,9 +50,10 @@ impl Target for PostgresDatabase {
     /// the backup's, ends the connections to the database that is replaced, swaps the names and
     /// drops the old one. Owner, settings and privileges of the old database are taken over.
     ///
-    /// Options: `with_owners`, `schemas`, `tables`, `trust_sql`, as the setters of the same names. Dropped: the
-    /// new database goes away; once the names are being swapped, that is done to its end. A killed
-    /// process leaves a database `NAME_restoring_XXXXXXXX`.
+    /// Options: `with_owners`, `schemas`, `tables`, `trust_sql`, as the setters of the same names;
+    /// a schema or table that the backup does not have is `NotFound`. Dropped: the new database goes
+    /// away; once the names are being swapped, that is done to its end. A killed process leaves a
+    /// database `NAME_restoring_XXXXXXXX`.
     async fn restore(&self, parts: &PartReader, options: &RestoreOptions) -> Result<()> {
         let how = self.restoring.with(options)?;
         if how.in_place {

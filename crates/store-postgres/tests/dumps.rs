@@ -12,6 +12,7 @@ use backup_core::{
     Error, ErrorKind, Facts, Id, Job, MemorySink, Pipeline, RestoreRequest, Result, RunOptions,
 };
 use store_postgres::PostgresDump;
+use support::jobs::{failure, script};
 use support::{Database, SCHEMA, Server, assert_same};
 
 /// Dumps of one database in a folder, one of each form.
@@ -171,6 +172,39 @@ async fn a_dump_that_is_cut_off_or_no_dump_is_no_backup() {
     assert_eq!(tar.kind(), ErrorKind::Unsupported, "{tar:?}");
     let missing = failure(&dumps.file("missing")).await;
     assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing:?}");
+}
+
+/// It is read twice, once to check it and once to store it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_that_changes_while_it_is_read_is_no_backup() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let dumps = Dumps::of(&server);
+    let file = dumps.file("changing.dump");
+    let folder = tempfile::tempdir().unwrap();
+    let real = server.bin.join("pg_restore").display().to_string();
+    for change in [
+        "cp created.dump new; mv new changing.dump",
+        "cat custom.dump >> changing.dump",
+        "touch -d yesterday changing.dump",
+        "rm changing.dump",
+    ] {
+        let text = format!(
+            "#!/bin/sh\n{real} \"$@\" || exit\ncd {}\ncase $1 in --list) {change} ;; esac\n",
+            dumps.folder.path().display()
+        );
+        script(folder.path(), "pg_restore", &text);
+        fs::copy(dumps.file("custom.dump"), &file).unwrap();
+        let changing = PostgresDump::new(&file).bin(folder.path());
+        let error = failure(changing).await;
+        assert_eq!(error.kind(), ErrorKind::Source, "{error:?}");
+        let said = error.chain();
+        assert!(
+            said.contains("changed while it was read"),
+            "{change}: {said}"
+        );
+    }
 }
 
 /// `psql` goes on after an error unless it is told, and says that all was well.

@@ -8,6 +8,7 @@ use backup_core::{
     ErrorKind, MemorySink, RestoreOptions, RestoreRequest, RunOptions, Target, free_space,
 };
 use support::Server;
+use support::cluster::Cluster;
 use support::jobs::{back_up, job, script, there_and_back};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -242,4 +243,122 @@ async fn what_comes_into_an_empty_database_meanwhile_is_not_replaced() {
     assert!(error.chain().contains("now holds 1 table"), "{error:?}");
     assert_eq!(to.psql("select count(*) from precious").trim(), "0");
     assert_eq!(to.leftovers(), [""; 0]);
+}
+
+/// `pg_restore` does not wait for the end of an archive once it has what it was asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_large_backup_is_all_that_was_asked_for() {
+    for server in Server::all() {
+        let (from, to) = (server.database("large"), server.name("chosen"));
+        from.psql(
+            "create table early as select 1 as a; create schema shop; create table shop.first (a int);
+            insert into shop.first values (1), (2);
+            create table zlate as select n, repeat(md5(n::text), 10) from generate_series(1, 60000) n;
+            create index on early (a)",
+        );
+        let in_place = server.database("kept");
+        for shards in [1, 3] {
+            let (sink, source) = (MemorySink::new(), from.source().shards(shards));
+            let job = job(source, &sink);
+            let id = job.run(RunOptions::default()).await.unwrap().id;
+            let restore = async |target: &store_postgres::PostgresDatabase| {
+                let request = RestoreRequest::default().overwrite(target.to_string());
+                job.restore(&id, target, request).await.map(drop)
+            };
+            let new = async |target| {
+                let restored = job.restore(&id, &target, RestoreRequest::default());
+                restored.await.map(drop)
+            };
+            new(to.target().tables(["early"])).await.unwrap();
+            assert_eq!(to.psql("select a from early").trim(), "1");
+            let tables = "select count(*) from pg_tables where schemaname in ('public', 'shop')";
+            assert_eq!(to.psql(tables).trim(), "1");
+            to.destroy();
+            new(to.target().schemas(["shop"])).await.unwrap();
+            assert_eq!(to.psql("select count(*) from shop.first").trim(), "2");
+            to.destroy();
+            for (target, what) in [
+                (to.target().tables(["early", "erly"]), "table `erly`"),
+                (to.target().schemas(["shop", "shp"]), "schema `shp`"),
+                (
+                    to.target().schemas(["shop"]).tables(["early"]),
+                    "table `early`",
+                ),
+            ] {
+                let error = new(target).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+                assert!(error.chain().contains(what), "{error:?}");
+                assert_eq!(to.fingerprint(), None);
+                assert_eq!(to.leftovers(), [""; 0]);
+            }
+            if shards == 1 {
+                let target = in_place.target().in_place(true);
+                restore(&target.clone().tables(["early"])).await.unwrap();
+                assert_eq!(in_place.psql("select a from early").trim(), "1");
+                let error = restore(&target.schemas(["shp"])).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+                let made = "select count(*) from pg_namespace where nspname = 'shp'";
+                assert_eq!(in_place.psql(made).trim(), "0", "nothing was begun");
+            }
+        }
+    }
+}
+
+/// It is the one from which others are made and renamed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_postgres_is_replaced_as_any_other() {
+    let Some(like) = Server::at_hand(15) else {
+        return;
+    };
+    let cluster = Cluster::start(&like, &[], |_| ());
+    let server = &cluster.server;
+    let from = server.database("from");
+    from.psql("create table t as select generate_series(1, 10) a");
+    let target = server.target("postgres");
+    there_and_back(from.source(), &target).await.unwrap();
+    let count = "select count(*) from t";
+    assert_eq!(server.psql("postgres", count).trim(), "10");
+    let left = "select count(*) from pg_database where datname ~ '_re(storing|placed)_'";
+    assert_eq!(server.psql("postgres", left).trim(), "0");
+}
+
+/// An address beside the host, or a service, would send the programs to another server than our
+/// own connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_variable_leads_a_program_to_another_server() {
+    let Some(server) = Server::at_hand(15) else {
+        return;
+    };
+    let (from, to) = (server.database("led"), server.name("astray"));
+    from.psql("create table t as select generate_series(1, 10) a");
+    let elsewhere = "export PGHOSTADDR=127.0.0.9";
+    let folder = tempfile::tempdir().unwrap();
+    for (name, lead) in [
+        ("pg_dump", elsewhere),
+        ("pg_restore", elsewhere),
+        // It passes on nothing that is empty: the variable must not come to it.
+        ("pg_dumpall", ""),
+    ] {
+        let real = server.bin.join(name);
+        let text = format!("#!/bin/sh\n{lead}\nexec {} \"$@\"\n", real.display());
+        script(folder.path(), name, &text);
+    }
+    let target = to.target().bin(folder.path());
+    there_and_back(from.source().bin(folder.path()), &target)
+        .await
+        .unwrap();
+    assert_eq!(to.psql("select count(*) from t").trim(), "10");
+    // The same for all of them, with variables of this process: another test under them.
+    let services = folder.path().join("services");
+    std::fs::write(&services, "[elsewhere]\nhostaddr=127.0.0.9\n").unwrap();
+    for (name, value) in [("PGHOSTADDR", "127.0.0.9"), ("PGSERVICE", "elsewhere")] {
+        let test = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_restore_says_what_is_left_to_do"])
+            .env("PGSERVICEFILE", &services)
+            .env(name, value)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&test.stdout);
+        assert!(said.contains("1 passed"), "{name}: {said}");
+    }
 }

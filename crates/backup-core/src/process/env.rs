@@ -36,6 +36,14 @@ impl Env {
         self
     }
 
+    /// Keeps from the program what this process has in these variables, unless it was
+    /// [added](Self::with).
+    #[must_use]
+    pub fn without(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.hidden.extend(names.into_iter().map(Into::into));
+        self
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.set
@@ -59,10 +67,16 @@ fn is_secret(name: &str, value: &str) -> bool {
         "TOKEN",
         "_KEY",
     ];
-    let url = value
-        .split_once("://")
-        .is_some_and(|(_, rest)| rest.contains('@'));
-    url || speaks.iter().any(|word| name.contains(word))
+    let mut urls = value.split("://").skip(1);
+    urls.any(has_password) || speaks.iter().any(|word| name.contains(word))
+}
+
+/// Whether what follows the scheme of a URL logs in by more than a name (RFC 3986, 3.2).
+fn has_password(url: &str) -> bool {
+    let authority = url.split(['/', '?', '#']).next().unwrap_or(url);
+    authority
+        .rsplit_once('@')
+        .is_some_and(|(login, _)| login.contains(':'))
 }
 
 impl fmt::Debug for Env {
@@ -82,6 +96,8 @@ mod tests {
             ("AWS_SESSION_TOKEN", "x"),
             ("redis_password", "x"),
             ("DATABASE_URL", "postgres://u:p@h/d"),
+            ("REDIS_URL", "redis://:p@h"),
+            ("PROXIES", "http://a/,http://u:p@b:80?x"),
         ] {
             assert!(is_secret(name, value), "{name}");
         }
@@ -89,6 +105,9 @@ mod tests {
             ("PATH", "/usr/bin"),
             ("PGPASSFILE", "/root/.pgpass"),
             ("DOCKER_HOST", "unix:///run/docker.sock"),
+            ("DOCKER_HOST", "ssh://deploy@db1"),
+            ("DOCKER_HOST", "ssh://deploy@db1:22/run/docker.sock"),
+            ("PAGE", "http://h:80/a@b?c=d:e@f"),
             ("PGSSLMODE", "require"),
         ] {
             assert!(!is_secret(name, value), "{name}");

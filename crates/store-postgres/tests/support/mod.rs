@@ -88,6 +88,8 @@ impl Server {
         let output = Command::new(self.bin.join(program))
             .args(arguments)
             .env("PGPASSWORD", self.password())
+            .env_remove("PGHOSTADDR")
+            .env_remove("PGSERVICE")
             .output()
             .unwrap();
         match output.status.success() {
