@@ -188,7 +188,7 @@ fn failed(why: &str) -> Error {
 /// The changes of `revision` alone. `None`: the server does not have them any more, or there are none,
 /// as in a cluster that nobody wrote to. Then it says nothing.
 pub(crate) async fn last(client: Arc<Client>, revision: i64) -> Result<Option<Last>> {
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_secs(10);
     let mut watch = Watch::open(client, revision, revision).await?;
     let Ok(told) = timeout(PATIENCE, watch.one(revision)).await else {
         return Ok(None);
