@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use indicatif::ProgressBar;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
@@ -17,23 +16,19 @@ use crate::args::{LogFormat, Output};
 /// what `LIFEBELT_LOG` or `RUST_LOG` asks for. A subscriber of the embedding program stays.
 pub(crate) fn start(output: Output, bar: &ProgressBar) {
     let level = match (output.quiet, output.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (_, 0) => LevelFilter::WARN,
-        (_, 1) => LevelFilter::INFO,
-        (_, 2) => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        (_, 2) => "debug",
+        _ => "trace",
     };
-    // What it does not speak of is as without it.
-    let filter = |said: &str| {
-        let level = EnvFilter::builder().with_default_directive(level.into());
-        level.parse(said)
+    // Of what a variable says the last word counts; what it does not speak of is as without it.
+    let asked = |name: &&str| {
+        let said = std::env::var(name).ok().filter(|said| !said.is_empty())?;
+        EnvFilter::try_new(format!("{level},{said}")).ok()
     };
-    let names = ["LIFEBELT_LOG", "RUST_LOG"].iter();
-    let said = names.filter_map(|name| std::env::var(name).ok().filter(|said| !said.is_empty()));
-    let filter = said
-        .into_iter()
-        .find_map(|said| filter(&said).ok())
-        .unwrap_or_else(|| EnvFilter::default().add_directive(level.into()));
+    let filter = ["LIFEBELT_LOG", "RUST_LOG"].iter().find_map(asked);
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Stderr(bar.clone()))
