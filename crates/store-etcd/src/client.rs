@@ -59,26 +59,26 @@ impl Client {
         Ok(client)
     }
 
-    /// Whether there is somebody to log in.
-    async fn log_in(&self) -> Result<bool> {
+    /// Where there is somebody to log in.
+    async fn log_in(&self) -> Result<()> {
         let (Some(user), Some(password)) = (&self.server.user, &self.server.password) else {
-            return Ok(false);
+            return Ok(());
         };
         let login = AuthenticateRequest {
             name: user.clone(),
             password: password.expose().to_owned(),
         };
         let asked = self.ask_once("/etcdserverpb.Auth/Authenticate", login);
-        let asked = asked.await;
-        let answer: AuthenticateResponse =
-            asked.map_err(|e| e.context(format!("log in as {user}")))?;
+        let answer: AuthenticateResponse = asked
+            .await
+            .map_err(|e| e.context(format!("log in as {user}")))?;
         let mut token: MetadataValue<Ascii> = answer.token.parse().map_err(|_| {
             let message = format!("{} gives an unusable token", self.server);
             Error::new(ErrorKind::Source, message)
         })?;
         token.set_sensitive(true);
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
-        Ok(true)
+        Ok(())
     }
 
     /// One question, one answer. A login that ended is renewed: what it was refused for was not done.
@@ -87,13 +87,14 @@ impl Client {
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        match self.ask_once(method, question.clone()).await {
-            Err(error)
-                if error.to_string().contains("invalid auth token") && self.log_in().await? =>
-            {
-                self.ask_once(method, question).await
+        // Of some size, and needed again only by who has logged in.
+        let again = self.token().map(|_| question.clone());
+        match (self.ask_once(method, question).await, again) {
+            (Err(error), Some(again)) if error.to_string().contains("invalid auth token") => {
+                self.log_in().await?;
+                self.ask_once(method, again).await
             }
-            answer => answer,
+            (answer, _) => answer,
         }
     }
 

@@ -301,9 +301,7 @@ impl Archive {
         if want == 0 {
             let now = fstat(&body.file).map_err(|e| self.failed("look at", &body.path, e))?;
             let then = &body.stat;
-            if (now.st_size, now.st_mtime, now.st_mtime_nsec)
-                != (then.st_size, then.st_mtime, then.st_mtime_nsec)
-            {
+            if version(&now) != version(then) {
                 self.counts.odd("changed", &body.path);
             }
             self.ready

@@ -33,14 +33,14 @@ pub(crate) async fn doctor(context: &Context<'_>) -> Result<Answer> {
     for (name, options) in &context.loaded.config.sinks {
         sink(context, name, options, &mut checks).await;
     }
+    // Where backups are restored only, there is nothing to sign with.
+    let own = &context.loaded.config.keys;
+    let purpose = match own.can_sign() || own.trusted_keys.is_empty() {
+        true => Purpose::Write,
+        false => Purpose::Read,
+    };
     for name in context.jobs() {
         let check = format!("job {name}");
-        // Where backups are restored only, there is nothing to sign with.
-        let keys = &context.loaded.config.keys;
-        let purpose = match keys.can_sign() || keys.trusted_keys.is_empty() {
-            true => Purpose::Write,
-            false => Purpose::Read,
-        };
         match context.job(name, purpose) {
             Ok(_) if purpose == Purpose::Read => {
                 checks.warn(&check, "cannot run here: keys.signing_key_file is missing");

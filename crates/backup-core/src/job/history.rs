@@ -218,9 +218,10 @@ impl Job {
         let history = self.history().await?;
         let backup = self.find_in(&history, id.as_str())?;
         // The last word counts, whatever the clock of whoever spoke before.
-        let after = backup.attested.map(|time| time + Duration::from_secs(1));
-        let time = after.into_iter().chain([self.0.clock.now()]).max();
-        let time = time.unwrap_or_else(|| self.0.clock.now());
+        let now = self.0.clock.now();
+        let time = backup
+            .attested
+            .map_or(now, |last| now.max(last + Duration::from_secs(1)));
         let mut attestation = Attestation::new(kind, id.clone(), backup.digest, time);
         attestation.reason = reason.map(str::to_owned);
         for copy in &backup.copies {

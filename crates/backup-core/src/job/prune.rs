@@ -199,7 +199,7 @@ impl Job {
         let is_doubtful = rolled_back.is_some() || !catalog.damaged.is_empty();
         let needed: BTreeSet<Id> = entries
             .iter()
-            .flat_map(|entry| entry.parent.iter().chain(&entry.needs).cloned())
+            .flat_map(|entry| entry.needed().cloned())
             .collect();
         let policy = named.retention.as_ref().or(self.0.retention.as_ref());
         let plan = match policy {

@@ -120,7 +120,7 @@ impl Entry {
     }
 
     /// What a restore of it reads besides itself.
-    pub(super) fn needed(&self) -> impl Iterator<Item = &Id> {
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &Id> {
         self.parent.iter().chain(&self.needs)
     }
 
